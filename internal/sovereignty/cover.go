@@ -1,0 +1,161 @@
+package sovereignty
+
+import (
+	"strings"
+	"time"
+)
+
+// findCover works out the transfer: what leaves, what is restricted, and the
+// cover for each third country.
+func (j *judge) findCover() {
+	t := &j.transfer
+	for _, where := range t.Destinations {
+		t.LeavesEEA = t.LeavesEEA || !eeaSet.has(where)
+		if j.regime.domestic(where) {
+			continue
+		}
+		t.Restricted = true
+		r := routeCover{Cover: Cover{Destination: where}}
+		if best, record, ok := j.p.bestCover(j.regime, where); ok {
+			r = routeCover{best, record, true}
+		}
+		j.third = append(j.third, r)
+		if !r.ok || !r.inDate(j.at) {
+			continue
+		}
+		t.Cover = append(t.Cover, r.Cover)
+		if t.Safeguard == nil && r.record != nil {
+			s := *r.record
+			s.Expires = r.Expires
+			t.Safeguard = &s
+		}
+	}
+	if !j.complete {
+		// A place that nobody recorded may be anywhere.
+		t.LeavesEEA, t.Restricted = true, true
+	}
+}
+
+func (j *judge) safeguardPresent() Check {
+	if j.regime == "" {
+		return fail("The policy does not say which law the exporter of the data is under.",
+			"An administrator of the organisation can set the regime in its policy to UK or EU.")
+	}
+	var missing []Jurisdiction
+	for i := range j.third {
+		if !j.third[i].ok {
+			missing = append(missing, j.third[i].Destination)
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		return fail("Under "+j.regime.Law()+", nothing on record covers the transfer to "+places(missing)+"."+j.foreign(),
+			"An operator can record "+j.remedies(missing)+", with reference, destinations and expiry.")
+	case !j.complete:
+		return fail("Not every place that the data would reach is on record, so the cover cannot be complete.",
+			j.record("every place that data reaches"))
+	case len(j.third) == 0:
+		return notNeeded("Under " + j.regime.Law() + " this is no transfer to a third country.")
+	}
+	return pass("Under " + j.regime.Law() + ", " + j.coverText() + ".")
+}
+
+// foreign notes records that are on file but belong to the other regime.
+func (j *judge) foreign() string {
+	for i := range j.p.Safeguards {
+		s := &j.p.Safeguards[i]
+		if info, ok := instruments[s.Instrument]; ok && info.regime != j.regime {
+			return " There is " + info.title + " on record, but it serves exporters under " + info.regime.Law() + " only."
+		}
+	}
+	return ""
+}
+
+// remedies names the instruments that could cover the missing places.
+func (j *judge) remedies(missing []Jurisdiction) string {
+	us, partly := false, false
+	for _, where := range missing {
+		us = us || where == "US"
+		partly = partly || j.regime == RegimeUK && ukAdequatePartly.has(where) || j.regime == RegimeEU && euAdequatePartly.has(where)
+	}
+	var options []string
+	if j.regime == RegimeUK {
+		options = append(options, "an IDTA", "the UK Addendum")
+	} else {
+		options = append(options, "the EU standard contractual clauses")
+	}
+	if us && j.regime == RegimeUK {
+		options = append(options, "its certification under the UK–US data bridge")
+	}
+	if us && j.regime == RegimeEU {
+		options = append(options, "its certification under the EU–US Data Privacy Framework")
+	}
+	if partly {
+		options = append(options, "why it falls under the adequacy finding for its country")
+	}
+	text := list(options)
+	if i := strings.LastIndex(text, " and "); i >= 0 {
+		text = text[:i] + " or " + text[i+len(" and "):]
+	}
+	return text + ", for " + codes(missing)
+}
+
+// coverText says what covers which places, in order of the first place each
+// covers.
+func (j *judge) coverText() string {
+	var parts []string
+	for i := range j.third {
+		c := &j.third[i]
+		seen := false
+		for k := range i {
+			seen = seen || sameCover(&j.third[k].Cover, &c.Cover)
+		}
+		if seen {
+			continue
+		}
+		where := []Jurisdiction{c.Destination}
+		for k := i + 1; k < len(j.third); k++ {
+			if sameCover(&j.third[k].Cover, &c.Cover) {
+				where = append(where, j.third[k].Destination)
+			}
+		}
+		parts = append(parts, "the transfer to "+places(where)+" is covered by "+c.Instrument.Title()+" ("+shown(c.Reference)+")")
+	}
+	return strings.Join(parts, "; ")
+}
+
+func sameCover(a, b *Cover) bool {
+	return a.Instrument == b.Instrument && a.Reference == b.Reference && a.Expires.Equal(b.Expires)
+}
+
+func (j *judge) safeguardInDate() Check {
+	var ended []string
+	var first time.Time
+	present := 0
+	for i := range j.third {
+		c := &j.third[i]
+		if !c.ok {
+			continue
+		}
+		present++
+		switch {
+		case c.Expires.IsZero():
+		case !j.at.Before(c.Expires):
+			ended = append(ended, c.Instrument.Title()+" ("+shown(c.Reference)+") for "+c.Destination.Label()+" ended on "+day(c.Expires))
+		default:
+			j.lapses(c.Expires)
+			if first.IsZero() || c.Expires.Before(first) {
+				first = c.Expires
+			}
+		}
+	}
+	switch {
+	case present == 0:
+		return notNeeded("There is no cover to check.")
+	case len(ended) > 0:
+		return fail(capital(strings.Join(ended, "; "))+".", "Renew it, and an operator can record the new expiry for "+shown(j.p.Name)+".")
+	case first.IsZero():
+		return pass("The cover has no end date.")
+	}
+	return pass("The cover counts until " + day(first) + ".")
+}
