@@ -2,7 +2,18 @@ package db
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/missionopsai/foundry/internal/problem"
 )
 
 // ClusterOptions says where the private cluster lives and who runs it.
@@ -16,21 +27,147 @@ type ClusterOptions struct {
 	Superuser bool              // lets the bootstrap superuser sign in too: for throw-away clusters of tests
 }
 
-// Cluster is a private PostgreSQL server, started and supervised by this process.
-type Cluster struct{}
+// Cluster is a private PostgreSQL server, started and supervised by this
+// process. It has no TCP port and no passwords: the kernel says which user is
+// at the other end of the socket, and only the user that runs Foundry may sign
+// in, only as Foundry's roles. A server that dies is started again; a server
+// whose supervisor dies shuts itself down.
+type Cluster struct {
+	o    ClusterOptions
+	log  *slog.Logger
+	who  account
+	srv  server
+	at   layout
+	held *os.File
+	life supervisor
+}
 
 // StartCluster makes the cluster if there is none, starts its server and waits
-// until it answers.
-func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) { panic("not yet") }
+// until it answers. A start that fails is explained by a *problem.Error.
+func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
+	c := &Cluster{o: o, log: o.Log}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if err := c.prepare(ctx); err != nil {
+		if c.held != nil {
+			_ = c.held.Close()
+		}
+		return nil, err
+	}
+	start := time.Now()
+	c.life.begin(c)
+	if err := c.waitReady(ctx); err != nil {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		_ = c.Stop(stop)
+		return nil, err
+	}
+	c.log.Info("database server is ready", "postgresql", c.srv.major, "pid", c.PID(), "socket", c.at.run, "took", time.Since(start))
+	return c, nil
+}
 
-// Config returns how to reach the cluster.
-func (c *Cluster) Config() Config { panic("not yet") }
+// prepare does everything up to the start of the server.
+func (c *Cluster) prepare(ctx context.Context) (err error) {
+	if c.who, err = findAccount(c.o.User); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(c.o.Dir)
+	if err != nil {
+		return err
+	}
+	made, err := dataMajor(filepath.Join(dir, "data"))
+	if err != nil {
+		return err
+	}
+	if c.srv, err = findServer(ctx, c.o.BinDir, made); err != nil {
+		return err
+	}
+	if c.at, err = makeLayout(c.o, c.who, c.log); err != nil {
+		return err
+	}
+	if c.held, err = c.at.acquire(); err != nil {
+		return err
+	}
+	if err = c.who.reachable(c.srv.dir, c.at.dir); err != nil {
+		return err
+	}
+	me, err := user.LookupId(strconv.Itoa(os.Geteuid()))
+	if err != nil {
+		return fmt.Errorf("finding the name of the user that runs Foundry: %w", err)
+	}
+	if err = writeSettings(c.at, c.who, me.Username, c.o); err != nil {
+		return err
+	}
+	if made == 0 {
+		return c.create(ctx)
+	}
+	return stopSurvivors(ctx, c.at.data)
+}
 
-// Stop shuts the server down.
-func (c *Cluster) Stop(ctx context.Context) error { panic("not yet") }
+// waitReady waits until the server says that it is ready, and then tries.
+func (c *Cluster) waitReady(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-c.life.failed:
+			return err
+		case <-ctx.Done():
+			return problem.New(problem.Timeout, "server-slow", "The database server did not become ready in time.").
+				WithMend("After a crash it first repeats what was not yet in its files; its log is in " + c.at.log + ".").Wrap(context.Cause(ctx))
+		case <-tick.C:
+		}
+		if p, err := readPidFile(c.at.data); err != nil || p.pid != c.PID() || p.status != "ready" {
+			continue
+		}
+		pc, err := c.Config().withDefaults().pool(Reader)
+		if err != nil {
+			return err
+		}
+		conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
+		if err != nil {
+			return unavailable(err)
+		}
+		c.life.ready()
+		return conn.Close(ctx)
+	}
+}
+
+// Config returns how to reach the cluster. It stays the same across restarts.
+func (c *Cluster) Config() Config {
+	return Config{DSN: "host=" + quoteDSN(c.at.run) + " port=5432 sslmode=disable dbname=" + databaseName}
+}
+
+func quoteDSN(v string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'"
+}
+
+// DataDir returns the server's data directory.
+func (c *Cluster) DataDir() string { return c.at.data }
+
+// LogDir returns where the server writes its log.
+func (c *Cluster) LogDir() string { return c.at.log }
+
+// BinDir returns where the server's programs are.
+func (c *Cluster) BinDir() string { return c.srv.dir }
 
 // PID returns the process id of the server, 0 while it is down.
-func (c *Cluster) PID() int { panic("not yet") }
+func (c *Cluster) PID() int { return int(c.life.pid.Load()) }
 
 // Restarts returns how often the server was started again after it died.
-func (c *Cluster) Restarts() int { panic("not yet") }
+func (c *Cluster) Restarts() int { return int(c.life.restarts.Load()) }
+
+// Stop shuts the server down: open transactions are rolled back, everything
+// committed is in its files. When ctx ends first the server is made to stop at
+// once, which loses nothing either, but the next start is longer.
+func (c *Cluster) Stop(ctx context.Context) error {
+	err := c.life.end(ctx)
+	if filepath.Dir(c.at.run) != c.at.dir && c.o.SocketDir == "" {
+		_ = os.Remove(c.at.run) // the short one; stays if something else is in it
+	}
+	if cerr := c.held.Close(); err == nil && cerr != nil && !isClosedFile(cerr) {
+		err = cerr
+	}
+	return err
+}

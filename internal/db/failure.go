@@ -28,7 +28,10 @@ var (
 	ErrBusy = errors.New("database connections all in use")
 )
 
-var errNeverTried = errors.New("no connection has been made yet")
+var (
+	errNeverTried = errors.New("no connection has been made yet")
+	errClosed     = errors.New("closed")
+)
 
 func unavailable(cause error) error {
 	if signIn := refusedLogin(cause); signIn != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 )
 
 // channel carries a notification for each committed Touch.
@@ -133,7 +134,7 @@ func (d *DB) enter(healthy bool, cause error) {
 	if healthy && !old.healthy {
 		d.log.Info("database answers")
 	}
-	if !healthy && old.healthy {
+	if !healthy && old.healthy && !errors.Is(cause, errClosed) {
 		d.log.Warn("database does not answer", "cause", cause)
 	}
 }
@@ -142,7 +143,7 @@ func (d *DB) enter(healthy bool, cause error) {
 // it breaks. It closes first after the first attempt.
 func (d *DB) watch(life context.Context, first chan struct{}) {
 	defer close(d.done)
-	defer func() { d.enter(false, errors.New("closed")) }()
+	defer func() { d.enter(false, errClosed) }()
 	const shortest, longest = 50 * time.Millisecond, 500 * time.Millisecond
 	pause := shortest
 	for life.Err() == nil {
@@ -181,6 +182,10 @@ func (d *DB) watchOnce(life context.Context, announce func()) (answered bool, er
 	}
 	ctx, cancel := context.WithTimeout(life, d.cfg.SilenceTimeout)
 	defer cancel()
+	// The end of a wait for a notification is no reason to send a cancellation.
+	pc.ConnConfig.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: pg.Conn()}
+	}
 	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
 	if err != nil {
 		return false, err
@@ -193,7 +198,8 @@ func (d *DB) watchOnce(life context.Context, announce func()) (answered bool, er
 	if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
 		return false, err
 	}
-	seen, err := d.poll(life, conn)
+	migrated := false
+	seen, err := d.poll(life, conn, &migrated)
 	if err != nil {
 		return false, err
 	}
@@ -205,7 +211,7 @@ func (d *DB) watchOnce(life context.Context, announce func()) (answered bool, er
 		if err := d.pause(life, conn); err != nil {
 			return true, err
 		}
-		now, err := d.poll(life, conn)
+		now, err := d.poll(life, conn, &migrated)
 		if err != nil {
 			return true, err
 		}
@@ -229,15 +235,17 @@ func (d *DB) pause(life context.Context, conn *pgx.Conn) error {
 
 // poll reads the change counter. Before the first migration there is none,
 // and the server counts as answering all the same.
-func (d *DB) poll(life context.Context, conn *pgx.Conn) (int64, error) {
+func (d *DB) poll(life context.Context, conn *pgx.Conn, migrated *bool) (int64, error) {
 	ctx, cancel := context.WithTimeout(life, d.cfg.SilenceTimeout)
 	defer cancel()
-	var n int64
-	err := conn.QueryRow(ctx, "select coalesce(sum(value), 0)::bigint from foundry_changes").Scan(&n)
-	var pe *pgconn.PgError
-	if errors.As(err, &pe) && (pe.Code == "42P01" || pe.Code == "42501") { // undefined_table, insufficient_privilege
-		return -1, nil
+	if !*migrated {
+		err := conn.QueryRow(ctx, "select to_regclass('public.foundry_changes') is not null").Scan(migrated)
+		if err != nil || !*migrated {
+			return -1, err
+		}
 	}
+	var n int64
+	err := conn.QueryRow(ctx, "select sum(value)::bigint from foundry_changes").Scan(&n)
 	return n, err
 }
 

@@ -171,15 +171,15 @@ type row struct {
 func readApplied(ctx context.Context, q interface {
 	Query(context.Context, string, ...any) (pgx.Rows, error)
 }) ([]row, error) {
-	rows, _ := q.Query(ctx, "select version, name, checksum, oldest_binary from schema_migrations order by version")
-	found, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (m row, err error) {
+	rows, _ := q.Query(ctx, "select to_regclass('public.schema_migrations') is not null")
+	migrated, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+	if err != nil || !migrated {
+		return nil, err
+	}
+	rows, _ = q.Query(ctx, "select version, name, checksum, oldest_binary from schema_migrations order by version")
+	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (m row, err error) {
 		return m, r.Scan(&m.version, &m.name, &m.checksum, &m.oldestBinary)
 	})
-	var pe *pgconn.PgError
-	if errors.As(err, &pe) && pe.Code == "42P01" { // undefined_table: an empty database
-		return nil, nil
-	}
-	return found, err
 }
 
 // pending compares what is known with what was applied.

@@ -1,0 +1,133 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+// acquire takes the lock that says which process supervises the cluster. The
+// kernel releases it when the process ends, however it ends.
+func (l layout) acquire() (*os.File, error) {
+	f, err := os.OpenFile(l.lock, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fileProblem(l.lock, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fileProblem(l.lock, err)
+		}
+		text := make([]byte, 32)
+		n, _ := f.ReadAt(text, 0)
+		holder := "another process"
+		if pid := strings.TrimSpace(string(text[:n])); pid != "" {
+			holder = "process " + pid
+		}
+		return nil, problem.New(problem.Conflict, "cluster-held", "The database in "+l.dir+" is in use by "+holder+".").
+			WithMend("Use the Foundry that is running, stop it first, or choose another data directory.")
+	}
+	if err := f.Truncate(0); err != nil {
+		_ = f.Close()
+		return nil, fileProblem(l.lock, err)
+	}
+	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
+		_ = f.Close()
+		return nil, fileProblem(l.lock, err)
+	}
+	return f, nil
+}
+
+// pidFile is what a postmaster writes about itself (utils/pidfile.h).
+type pidFile struct {
+	pid    int
+	status string // "starting", "ready", "stopping", "standby"
+}
+
+func readPidFile(data string) (pidFile, error) {
+	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		return pidFile{}, err
+	}
+	lines := strings.Split(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
+	if err != nil {
+		return pidFile{}, err
+	}
+	p := pidFile{pid: pid}
+	if len(lines) > 7 {
+		p.status = strings.TrimSpace(lines[7])
+	}
+	return p, nil
+}
+
+// stopSurvivors stops whatever server still works in the data directory. The
+// caller holds the lock, so its supervisor is dead: a server that was asked to
+// stop by its parent's death and is still busy with it, or one that nobody
+// told. Politely first (fast shutdown), then at once, then by force.
+func stopSurvivors(ctx context.Context, data string) error {
+	survivors := func() []int {
+		pids := serverProcesses(data)
+		if p, err := readPidFile(data); err == nil && len(pids) == 0 && p.pid > 1 && isPostmaster(p.pid, data) {
+			pids = append(pids, p.pid)
+		}
+		return pids
+	}
+	if len(survivors()) == 0 {
+		return nil
+	}
+	for _, step := range []struct {
+		signal syscall.Signal
+		wait   time.Duration
+	}{{syscall.SIGINT, 15 * time.Second}, {syscall.SIGQUIT, 5 * time.Second}, {syscall.SIGKILL, 5 * time.Second}} {
+		if p, err := readPidFile(data); err == nil && step.signal == syscall.SIGINT && slices.Contains(survivors(), p.pid) {
+			killAll([]int{p.pid}, step.signal) // the postmaster tells its children
+		} else {
+			killAll(survivors(), step.signal)
+		}
+		if waitUntil(ctx, step.wait, func() bool { return len(survivors()) == 0 }) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("stopping the server left in %s: %w", data, context.Cause(ctx))
+		}
+	}
+	return problem.New(problem.Conflict, "cluster-survivor", fmt.Sprintf(
+		"A database server left by an earlier Foundry still runs in %s as process %v, and does not stop.", data, survivors())).
+		WithMend("Stop it, or restart the machine.")
+}
+
+// isPostmaster guards against a process id that was used again by a stranger,
+// where there is no /proc to ask: a server holds its socket's lock file open
+// under the same id. On Linux serverProcesses already knows.
+func isPostmaster(pid int, data string) bool {
+	if _, err := os.Stat("/proc/self/exe"); err == nil {
+		return slices.Contains(serverProcesses(data), pid)
+	}
+	return syscall.Kill(pid, 0) == nil
+}
+
+// waitUntil polls a condition that nothing announces.
+func waitUntil(ctx context.Context, limit time.Duration, ok func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return ok()
+		case <-tick.C:
+		}
+	}
+	return true
+}

@@ -1,0 +1,44 @@
+package db
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// attributes makes a child that dies with this process: the kernel sends the
+// signal when the thread that started it ends, so that thread must be locked
+// for as long as the child is wanted (prctl(2), PR_SET_PDEATHSIG). A group of
+// its own keeps Control-C in a terminal from reaching it before we have drained.
+func (a account) attributes() *syscall.SysProcAttr {
+	at := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
+	if a.switched {
+		at.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+	}
+	return at
+}
+
+// serverProcesses lists the processes of a server that work in a data
+// directory: every one of them has it as its working directory.
+func serverProcesses(data string) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		exe, err := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
+		if err != nil || filepath.Base(exe) != "postgres" && filepath.Base(exe) != "postgres (deleted)" {
+			continue
+		}
+		if cwd, err := os.Readlink(filepath.Join("/proc", e.Name(), "cwd")); err == nil && cwd == data {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
