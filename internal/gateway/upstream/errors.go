@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // The sentinels of this package, for errors.Is. ErrTLS and ErrTimeoutConnect
@@ -13,7 +14,8 @@ var (
 	ErrTimeout = errors.New("the upstream took too long")
 	// ErrConnect means no usable connection could be made. Nothing was sent.
 	ErrConnect = errors.New("cannot connect to the upstream")
-	// ErrTLS means the TLS handshake failed. Nothing was sent.
+	// ErrTLS means the TLS handshake failed, which with TLS 1.3 can show (a
+	// refused client certificate) only after the request was written.
 	ErrTLS = fmt.Errorf("TLS handshake failed: %w", ErrConnect)
 	// ErrTimeoutConnect means dialling, the proxy or TLS took longer than Timeouts.Connect.
 	ErrTimeoutConnect error = &timeoutSentinel{"timeout while connecting to the upstream", ErrConnect}
@@ -59,9 +61,7 @@ type Error struct {
 	Detail string
 
 	sent bool
-	// quiet is true while no byte of the answer has arrived: one of the
-	// conditions for a retry on a fresh connection.
-	quiet bool
+	cut  bool // the body ended early
 }
 
 func (e *Error) Error() string {
@@ -82,6 +82,10 @@ func (e *Error) Unwrap() []error {
 	}
 	return []error{e.Kind, e.Cause}
 }
+
+// Is makes every body that was cut short an io.ErrUnexpectedEOF, also one that
+// was cut by a reset.
+func (e *Error) Is(target error) bool { return e.cut && target == io.ErrUnexpectedEOF }
 
 // Timeout makes the error a net.Error in spirit.
 func (e *Error) Timeout() bool {
