@@ -89,7 +89,7 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if c.held, err = c.at.acquire(); err != nil {
 		return err
 	}
-	if err = c.who.reachable(c.srv.dir, c.at.dir); err != nil {
+	if err = c.who.reachable(ctx, c.srv.dir, c.at.dir); err != nil {
 		return err
 	}
 	me, err := user.LookupId(strconv.Itoa(os.Geteuid()))
@@ -102,7 +102,10 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if made == 0 {
 		return c.create(ctx)
 	}
-	return stopSurvivors(ctx, c.at.data)
+	if err = stopSurvivors(ctx, c.at.data); err != nil {
+		return err
+	}
+	return c.refreshRoles(ctx)
 }
 
 // waitReady waits until the server says that it is ready, and then tries.

@@ -10,6 +10,7 @@ package db
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,9 @@ func (d *DB) transact(ctx context.Context, role Role, begin string, fn func(tx p
 	}()
 	if err := fn(tx); err != nil {
 		return classify(ctx, conn.Conn().IsClosed() || st.over.Err() != nil, err)
+	}
+	if ctx.Err() != nil { // COMMIT would not be sent: the outcome is known
+		return fmt.Errorf("before the commit: %w", context.Cause(ctx))
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return classifyCommit(ctx, err)

@@ -3,6 +3,8 @@ package db
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -78,8 +80,35 @@ func (c *Cluster) create(ctx context.Context) error {
 // bootstrap makes roles and database in single-user mode: no superuser ever
 // has to be reachable over the socket for it.
 func (c *Cluster) bootstrap(ctx context.Context, data string) error {
+	if err := c.single(ctx, data, append(roleStatements(), databaseStatements(databaseName)...)); err != nil {
+		return err
+	}
+	return replaceFile(c.rolesMark(), rolesSum(), c.who.gid)
+}
+
+// refreshRoles brings the roles of an older release's cluster up to date.
+func (c *Cluster) refreshRoles(ctx context.Context) error {
+	if mark, err := os.ReadFile(c.rolesMark()); err == nil && string(mark) == rolesSum() {
+		return nil
+	}
+	if err := c.single(ctx, c.at.data, roleStatements()); err != nil {
+		return err
+	}
+	return replaceFile(c.rolesMark(), rolesSum(), c.who.gid)
+}
+
+// rolesMark is a file that says which roles were made.
+func (c *Cluster) rolesMark() string { return filepath.Join(c.at.etc, "roles.sum") }
+
+func rolesSum() string {
+	sum := sha256.Sum256([]byte(strings.Join(roleStatements(), ";\n")))
+	return hex.EncodeToString(sum[:]) + "\n"
+}
+
+// single runs statements as the superuser on a server that nobody can reach.
+func (c *Cluster) single(ctx context.Context, data string, statements []string) error {
 	var script strings.Builder
-	for _, s := range append(roleStatements(), databaseStatements(databaseName)...) {
+	for _, s := range statements {
 		script.WriteString(s + ";\n\n") // how -j ends a command
 	}
 	out, err := c.who.run(ctx, c.srv.dir, "postgres", data, script.String(),

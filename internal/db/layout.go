@@ -1,6 +1,7 @@
 package db
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -213,13 +213,10 @@ func socketDir(wanted, dir string, who account, log *slog.Logger) (string, error
 
 // reachable checks that the server's user can run the server in the data
 // directory, by doing so: permissions, ACLs and containers all count.
-func (a account) reachable(bin, dir string) error {
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "--version")
-	cmd.Dir = dir
-	cmd.SysProcAttr = a.attributes()
-	err := cmd.Run()
-	if err == nil {
-		return nil
+func (a account) reachable(ctx context.Context, bin, dir string) error {
+	_, err := a.run(ctx, bin, "postgres", dir, "", "--version")
+	if err == nil || ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	for _, path := range []string{dir, bin} {
 		if blocked := a.blockedAt(path); blocked != "" {

@@ -25,7 +25,23 @@ func roleStatements() []string {
 			fmt.Sprintf("ALTER ROLE %s WITH %s", role, attributes),
 			fmt.Sprintf("COMMENT ON ROLE %s IS 'Foundry: %s'", role, purpose[role]))
 	}
+	for _, role := range Roles {
+		all = append(all, quietStatement(role))
+	}
 	return append(all, fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = on", Reader))
+}
+
+// quietStatement keeps what the roles send out of the server's log, where
+// clients' data must not be: an error quotes the value it stumbled over
+// ("invalid input syntax for type uuid: ..."). Foundry sees these errors
+// itself. A managed service may not allow it: then it is left to the service.
+func quietStatement(role Role) string {
+	var set strings.Builder
+	for _, s := range []string{"log_min_messages = log", "log_min_error_statement = panic", "log_statement = none",
+		"log_min_duration_statement = -1", "log_parameter_max_length = 0", "log_error_verbosity = terse"} {
+		fmt.Fprintf(&set, " ALTER ROLE %s SET %s;", role, s)
+	}
+	return "DO $$ BEGIN" + set.String() + " EXCEPTION WHEN insufficient_privilege THEN RAISE NOTICE 'the log of the server may quote statements'; END $$"
 }
 
 // databaseStatements make the database. Nobody but the roles may connect, and

@@ -58,10 +58,14 @@ func readPidFile(data string) (pidFile, error) {
 	if err != nil {
 		return pidFile{}, err
 	}
-	lines := strings.Split(string(text), "\n")
+	return parsePidFile(string(text))
+}
+
+func parsePidFile(text string) (pidFile, error) {
+	lines := strings.Split(text, "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
-	if err != nil {
-		return pidFile{}, err
+	if err != nil || pid <= 0 {
+		return pidFile{}, fmt.Errorf("postmaster.pid begins with %q, not a process id", tail(lines[0], 20))
 	}
 	p := pidFile{pid: pid}
 	if len(lines) > 7 {

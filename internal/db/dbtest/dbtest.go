@@ -123,7 +123,7 @@ func Config(t testing.TB) db.Config {
 	err = s.admin(func(ctx context.Context, conn *pgx.Conn) error {
 		s.copies.Lock()
 		defer s.copies.Unlock()
-		if _, err := conn.Exec(ctx, "create database "+name+" owner foundry_migrator template foundry"); err != nil {
+		if _, err := conn.Exec(ctx, "create database "+name+" owner foundry_migrator template foundry strategy file_copy"); err != nil {
 			return err
 		}
 		_, err := conn.Exec(ctx, "revoke all on database "+name+" from public;"+
@@ -184,10 +184,20 @@ func Log(t testing.TB) *slog.Logger {
 
 const prefix = "foundry-dbtest-"
 
+// roots are where throw-away servers may live: in memory, where a database is
+// copied in 10 ms instead of 300, or else on disk.
+func roots() []string {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs("/dev/shm", &fs); err == nil && fs.Bavail*uint64(fs.Bsize) > 2<<30 {
+		return []string{"/dev/shm", os.TempDir()}
+	}
+	return []string{os.TempDir()}
+}
+
 // tempDir makes a directory whose name tells which process uses it, and which
 // the unprivileged user of the server may pass through.
 func tempDir() (string, error) {
-	dir, err := os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+"-")
+	dir, err := os.MkdirTemp(roots()[0], prefix+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		return "", err
 	}
@@ -197,7 +207,11 @@ func tempDir() (string, error) {
 // removeAbandoned removes what killed test processes left behind. Their
 // servers have stopped by themselves.
 func removeAbandoned() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	var dirs []string
+	for _, root := range roots() {
+		match, _ := filepath.Glob(filepath.Join(root, prefix+"*")) // a well-formed pattern
+		dirs = append(dirs, match...)
+	}
 	for _, dir := range dirs {
 		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
 		n, err := strconv.Atoi(pid)

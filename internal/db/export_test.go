@@ -1,0 +1,18 @@
+package db
+
+// What tests of other packages' names need to see.
+var (
+	MigrateFS    = migrate
+	Load         = load
+	Choose       = choose
+	Diagnose     = diagnose
+	ParsePidFile = parsePidFile
+	CheckDSN     = checkDSN
+	Recent       = recent
+)
+
+// Server is an installed server.
+func Server(dir string, major int) server { return server{dir, major} }
+
+// Checksum returns the recorded form of a migration's checksum.
+func (m migration) Checksum() string { return m.checksum }
