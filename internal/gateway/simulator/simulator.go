@@ -21,8 +21,10 @@ package simulator
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -66,20 +68,63 @@ type Options struct {
 	Sleep func(ctx context.Context, d time.Duration) error // default: a timer; returns ctx.Err() if cut short
 }
 
-// Simulator answers like one vendor. It is safe for concurrent use.
-type Simulator struct {
-	o Options
-
-	mu     sync.Mutex
-	queue  []Fault
-	always *Fault
+// DefaultModels are the models a Simulator offers if it is not told which.
+func DefaultModels(f Format) []string {
+	return []string{"simulator-chat", "simulator-reasoner", "simulator-embed"}
 }
 
-// New returns a Simulator that behaves until Next or Always say otherwise.
-func New(o Options) *Simulator { return &Simulator{o: o} }
+// Simulator answers like one vendor. It is safe for concurrent use.
+type Simulator struct {
+	o      Options
+	cache  prefixCache
+	serial atomic.Uint64 // of ids
+
+	mu      sync.Mutex // guards what follows
+	queue   []Fault
+	always  Fault
+	records []*record
+	arrived chan struct{} // closed and replaced at every arrival
+}
+
+// New returns a Simulator that behaves until Next or Always say otherwise. An
+// unknown Format is OpenAI's.
+func New(o Options) *Simulator {
+	switch o.Format {
+	case OpenAI, Anthropic, Mistral, Ollama, OpenAICompatible:
+	default:
+		o.Format = OpenAI
+	}
+	if o.Models == nil {
+		o.Models = DefaultModels(o.Format)
+	}
+	if o.ContextTokens == 0 {
+		o.ContextTokens = 131072
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
+	return &Simulator{o: o, arrived: make(chan struct{})}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Next queues faults: the next requests misbehave in this order, one fault
-// each, before Always applies again.
+// each, before Always applies again. The zero Fault lets a request pass.
 func (s *Simulator) Next(f ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,21 +135,47 @@ func (s *Simulator) Next(f ...Fault) {
 func (s *Simulator) Always(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.always = &f
+	s.always = f
 }
 
 // Clear drops the queue and the standing fault. Requests under way keep theirs.
 func (s *Simulator) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.queue, s.always = nil, nil
+	s.queue, s.always = nil, Fault{}
 }
 
-// Requests returns what arrived so far, in order of arrival.
-func (s *Simulator) Requests() []Received { return nil }
+func (s *Simulator) nextFault() Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return s.always
+	}
+	f := s.queue[0]
+	s.queue = s.queue[1:]
+	return f
+}
 
-// WaitRequests waits until n requests have arrived in all.
-func (s *Simulator) WaitRequests(ctx context.Context, n int) ([]Received, error) { return nil, nil }
+// maxBody bounds a request; OpenAI's own bound is below it.
+const maxBody = 256 << 20
 
 // ServeHTTP answers one request.
-func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
+func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{s: s, w: w, r: r, fault: s.nextFault(), now: s.o.Now(), serial: s.serial.Add(1)}
+	var err error
+	if x.fault.Name != faultEarlyError {
+		x.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	}
+	x.rec = newRecord(r, x.body, x.fault, x.now)
+	defer x.rec.finish()
+	stop := context.AfterFunc(r.Context(), func() { x.rec.leave(s.o.Now()) })
+	defer stop()
+	if err != nil {
+		x.rec.leave(s.o.Now())
+		s.remember(x.rec)
+		return
+	}
+	s.remember(x.rec)
+	rep := x.answer()
+	x.deliver(rep)
+}
