@@ -38,6 +38,7 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -52,7 +53,7 @@ var (
 	// ErrFull: no room on the disk or within MaxBytes. Nothing acknowledged is
 	// lost, and the journal recovers by itself when space returns.
 	ErrFull error = problem.New(problem.Unavailable, "journal-full", "The journal has no room on its disk.").
-			WithMend("Free space, raise the journal's limit, or let it ship.").WithRetry(time.Second)
+		WithMend("Free space, raise the journal's limit, or let it ship.").WithRetry(time.Second)
 	// ErrOverloaded: MaxPending bytes already wait for the disk.
 	ErrOverloaded error = problem.New(problem.Overloaded, "journal-overloaded", "Too much is waiting for the journal's disk.").WithRetry(time.Second)
 	// ErrBroken: the disk failed twice in a row; only a new Open helps.
@@ -171,7 +172,24 @@ type Damage struct {
 	Bytes       int64  // how much is unreadable; 0 if the file is missing
 	First, Last uint64 // the sequence numbers that may be lost; First 0 if none is, Last 0 if their end is unknown
 	Detail      string
+
+	told bool // Read has returned it
 }
+
+// Error says what is damaged and what it costs.
+func (d *Damage) Error() string {
+	lost := "No record is lost."
+	switch {
+	case d.First != 0 && d.Last != 0:
+		lost = fmt.Sprintf("Records %d to %d of boot %d may be lost.", d.First, d.Last, d.Boot)
+	case d.First != 0:
+		lost = fmt.Sprintf("Records from %d of boot %d on may be lost.", d.First, d.Boot)
+	}
+	return fmt.Sprintf("journal segment %s is damaged at offset %d, %d bytes: %s %s", d.Segment, d.Offset, d.Bytes, d.Detail, lost)
+}
+
+// Unwrap lets errors.Is find ErrDamaged.
+func (d *Damage) Unwrap() error { return ErrDamaged }
 
 // Stats is a snapshot for metrics and health.
 type Stats struct {
@@ -183,9 +201,9 @@ type Stats struct {
 	Syncs          uint64        // frames synced since Open
 	LastSync       time.Duration // of the last write and sync
 	Durable        uint64        // highest durable sequence number of this boot
-	Oldest         Position      // where the oldest segment still on disk begins
-	OldestSince    time.Time     // when that segment was started
-	Unreleased     bool          // whether it holds a record that was not released
+	Unreleased     bool          // whether some durable record was not released
+	Oldest         Position      // if so: the first such record, or one shortly before it
+	OldestSince    time.Time     // and when the segment that holds it was started
 	TornBytes      int64         // cut off the tail by Open
 	Retired        uint64        // segments given up after a failed write or sync
 	LostRecords    uint64        // in Damaged, where known
