@@ -2,10 +2,6 @@
 // APIs, read in one pass without decoding them whole.
 package wire
 
-import (
-	"github.com/missionopsai/foundry/internal/problem"
-)
-
 // Dialect is the family of HTTP API a client or an upstream speaks.
 type Dialect uint8
 
@@ -88,104 +84,77 @@ const (
 	Tools            Feature = 1 << iota // tool definitions are given
 	Images                               // an image is among the input
 	StructuredOutput                     // the answer must satisfy a JSON schema or be JSON
-	Reasoning                            // reasoning or thinking is asked for or replayed
+	Reasoning                            // reasoning or thinking is configured, or replayed
 	Audio                                // audio in or out
 	LogProbs                             // log probabilities are asked for
-	MultipleChoices                      // n > 1
+	MultipleChoices                      // more than one choice is generated
 	Documents                            // PDFs or other documents are among the input
-	PromptCaching                        // cache hints are given
+	Video                                // video is among the input
+	PromptCaching                        // cache hints are given; a hint may be dropped
 	Seed                                 // a sampling seed is given
-	Prefill                              // reserved: the last message is the assistant's
+	PaidTier                             // a service tier or speed is named that may cost more than the standard price
 )
 
 // Has reports whether every feature in g is in f.
 func (f Feature) Has(g Feature) bool { return f&g == g }
 
 // Risky is one thing in a request that makes an upstream fetch, store, look up
-// or call something beyond answering: it is refused unless policy names it.
+// or call something beyond answering, or process elsewhere than was decided:
+// it is refused unless policy names it. See the package documentation for the
+// names.
 type Risky struct {
 	Name string // stable id, e.g. "tools.web_search", "store", "image_url"
 	Path string // where it is, e.g. "messages[2].content[0].image_url.url"
 }
 
-// Request is what Scan finds. Its strings do not alias the scanned body.
+// Request is what Scan finds. Its strings do not alias the scanned body; its
+// spans refer to it.
 type Request struct {
+	Endpoint     Endpoint
 	Model        string
 	ModelSpan    Span // of the value, quotes included
 	Stream       bool
 	IncludeUsage bool
-	StreamSpan   Span  // of the value of stream
-	StreamOpts   Span  // of the value of stream_options: an object or null
-	Store        Span  // of the value of store
-	MaxTokens    int64 // the bound on output tokens per choice; 0 = none
-	N            int64 // choices asked for; 1 unless n says otherwise
-	InputBytes   int64 // bytes of text the model would read: an upper bound on its tokens
-	Images       int
-	Features     Feature
-	Risky        []Risky
-	Open         int // offset just after the top-level '{'
+	StreamOpts   Span // of the value of stream_options: an object or null
+	Store        Span // of the value of store: a boolean or null
+
+	// MaxTokens bounds the output tokens of one choice; it counts only if
+	// MaxTokensField is not empty. MaxTokensField is the field that set it
+	// ("max_tokens", "max_completion_tokens", "max_output_tokens"): an
+	// upstream that does not know that field is not bound by it. If a chat
+	// sets two fields, MaxTokens is the greater.
+	MaxTokens      int64
+	MaxTokensField string
+
+	N int64 // choices generated (n, or best_of where greater); 1 if not said
+
+	// InputBytes bounds the tokens of the input, because a token stands for
+	// at least one byte: it is the size of the body, less what MediaBytes
+	// counts. What a Risky reference brings in is not included.
+	InputBytes int64
+	MediaBytes int64 // encoded bytes of images, audio, video and documents
+	Images     int   // inline or referenced
+	Parts      int   // other media parts: audio, video, documents
+
+	Features Feature
+	Risky    []Risky
+	Open     int // offset just after the top-level '{'
+
+	opts    optsSpans
+	bounds  [3]Span // values of the three max-token fields, null included
+	given   uint8   // bit i: bounds[i] is not null
+	path    []segment
+	scratch []byte
+}
+
+// optsSpans locates what AppendEdited needs inside stream_options.
+type optsSpans struct {
+	open  int  // just after its '{'
+	empty bool // it has no member
+	usage Span // of the value of include_usage
 }
 
 // Reset makes r ready for another Scan and keeps its memory.
-func (r *Request) Reset() { *r = Request{Risky: r.Risky[:0]} }
-
-// Scan reads a request body once, checks that it is strict JSON which every
-// parser reads alike, and fills r. It returns a *problem.Error of kind
-// Invalid.
-func Scan(ep Endpoint, body []byte, r *Request) error {
-	r.Reset()
-	return problem.New(problem.Invalid, "json-invalid", "not implemented")
+func (r *Request) Reset() {
+	*r = Request{N: 1, Risky: r.Risky[:0], path: r.path[:0], scratch: r.scratch[:0]}
 }
-
-// Edit is what the gateway changes in a body that it forwards.
-type Edit struct {
-	Model        string // the upstream's name for the model; empty keeps it
-	InjectUsage  bool   // stream_options.include_usage = true
-	ForceNoStore bool   // store = false
-	MaxTokens    int64  // the bound on output tokens to add where none is set; 0 adds none
-}
-
-// AppendEdited appends body, as scanned into r, with the edits of e.
-func (r *Request) AppendEdited(dst, body []byte, e Edit) []byte { return append(dst, body...) }
-
-// Event is one server-sent event. Its slices point into the buffer.
-type Event struct{ Name, Data []byte }
-
-// NextEvent reads the first event of buf and returns how many bytes it took,
-// its blank line included; zero means that the event is not complete yet.
-func NextEvent(buf []byte) (ev Event, n int) { return Event{}, 0 }
-
-// Usage is what an answer says it consumed, in tokens.
-type Usage struct {
-	Input, Output                      int64
-	CachedInput, CacheWrite, Reasoning int64
-	Set                                bool
-}
-
-// Chunk is what is known of an answer so far.
-type Chunk struct {
-	Content   bool   // the first token of content was reached
-	Finish    string // the upstream's finish or stop reason
-	UsageOnly bool   // this event carries usage and nothing a client needs
-	Usage     Usage  // accumulated over events
-	Error     []byte // the error's JSON, if the event is an error
-	Done      bool   // the stream's terminator was reached
-}
-
-// Reset makes c ready for another answer.
-func (c *Chunk) Reset() { *c = Chunk{} }
-
-// ScanChunk reads one streaming event into c.
-func ScanChunk(ep Endpoint, ev Event, c *Chunk) error { return nil }
-
-// ScanResponse reads a whole answer into c.
-func ScanResponse(ep Endpoint, body []byte, c *Chunk) error { return nil }
-
-// ErrorBody renders e in the dialect's documented shape.
-func ErrorBody(d Dialect, e *problem.Error, requestID string) []byte { return nil }
-
-// ErrorEvent appends e as a server-sent event that the official SDKs raise.
-func ErrorEvent(dst []byte, d Dialect, e *problem.Error, requestID string) []byte { return dst }
-
-// Redact removes credentials from upstream text and bounds its length.
-func Redact(text string, secrets ...string) string { return "" }
