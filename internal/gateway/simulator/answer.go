@@ -135,7 +135,7 @@ func (p *prompt) sentence(choice, atLeast int) string {
 	want := 0
 	if m := wanted.FindStringSubmatch(p.last); m != nil {
 		want, _ = strconv.Atoi(m[1])
-		want = min(want, maxWanted)
+		want = min(want, maxWanted/p.n)
 	}
 	for i := CountTokens(b.String()); i < max(want, atLeast); i++ {
 		b.WriteString(filler[i%len(filler)])

@@ -203,13 +203,17 @@ func (x *exchange) breakOff(next []byte) bool {
 	return false
 }
 
-// hang waits as long as the fault says, by default until the client leaves.
-// It reports whether the answer goes on.
+// hang waits as long as the fault says, by default until the client leaves or
+// the simulator is closed. It reports whether the answer goes on.
 func (x *exchange) hang() bool {
 	if x.fault.For > 0 {
 		return x.s.o.Sleep(x.r.Context(), x.fault.For) == nil
 	}
-	<-x.r.Context().Done()
+	select {
+	case <-x.r.Context().Done():
+	case <-x.s.closed:
+		x.abort("fin")
+	}
 	return false
 }
 

@@ -191,9 +191,7 @@ func (x *exchange) quotesKey() reply {
 func (x *exchange) quota() reply {
 	switch x.s.o.Format {
 	case Anthropic:
-		f := anthropicStatus(402)
-		f.status, f.kind = 400, "invalid_request_error"
-		return x.fail(f)
+		return x.fail(anthropicStatus(402))
 	case Mistral:
 		return x.fail(failure{status: 429, kind: "invalid_request_error", message: "Service tier capacity exceeded for this model.", code: "3505"})
 	}

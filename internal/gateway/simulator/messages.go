@@ -5,12 +5,21 @@ import (
 	"strings"
 )
 
-// Fields of /v1/messages as of @anthropic-ai/sdk 1.12.0, and those that only
-// beta versions of the API know.
+// The API versions spoken here. The second one, which the SDKs send since
+// October 2026, takes no sampling parameters, no documents in assistant
+// messages and no citations in user messages
+// (platform.claude.com/docs/en/api/migration-2026-10-21).
+const (
+	firstVersion  = "2023-06-01"
+	secondVersion = "2026-10-21"
+)
+
+// Fields of /v1/messages as of @anthropic-ai/sdk 1.12.0, those that only the
+// first version knows, and those that only beta versions know.
 const (
 	messagesFields = "max_tokens messages model cache_control container diagnostics inference_geo metadata output_config " +
-		"service_tier speed stop_sequences stream system thinking tool_choice tools temperature top_k top_p " +
-		"user_profile_id workspace_id"
+		"service_tier speed stop_sequences stream system thinking tool_choice tools user_profile_id workspace_id"
+	samplingFields     = " temperature top_k top_p"
 	messagesBetaFields = " betas context_management mcp_servers output_format"
 	maxAnthropicOutput = 64000
 )
@@ -53,7 +62,10 @@ func (x *exchange) countTokens() reply {
 
 // checkMessages validates as Anthropic does: the first problem only.
 func (x *exchange) checkMessages(m object, creates bool) *failure {
-	known := messagesFields
+	known, newer := messagesFields, x.r.Header.Get("Anthropic-Version") == secondVersion
+	if !newer {
+		known += samplingFields
+	}
 	if x.r.Header.Get("Anthropic-Beta") != "" {
 		known += messagesBetaFields
 	}
@@ -94,7 +106,7 @@ func (x *exchange) checkMessages(m object, creates bool) *failure {
 	if f := checkThinking(m); f != nil {
 		return f
 	}
-	if f := checkTurns(m); f != nil {
+	if f := checkTurns(m, newer); f != nil {
 		return f
 	}
 	if !x.s.offers(m.str("model")) {
@@ -128,7 +140,7 @@ func checkThinking(m object) *failure {
 	return nil
 }
 
-func checkTurns(m object) *failure {
+func checkTurns(m object, newer bool) *failure {
 	turns, ok := m["messages"].([]any)
 	if !ok {
 		return invalid("messages: Input should be a valid list", "", "")
@@ -150,7 +162,7 @@ func checkTurns(m object) *failure {
 		case !msg.has("content"):
 			return invalid(fmt.Sprintf("messages.%d.content: Field required", i), "", "")
 		}
-		if f := checkBlocks(msg, i, turns); f != nil {
+		if f := checkBlocks(msg, i, turns, newer); f != nil {
 			return f
 		}
 	}
@@ -160,7 +172,7 @@ func checkTurns(m object) *failure {
 	return nil
 }
 
-func checkBlocks(msg object, i int, turns []any) *failure {
+func checkBlocks(msg object, i int, turns []any, newer bool) *failure {
 	switch c := msg["content"].(type) {
 	case string:
 		if c == "" && i < len(turns)-1 {
@@ -175,6 +187,12 @@ func checkBlocks(msg object, i int, turns []any) *failure {
 		block := asObject(v)
 		if !block.has("type") {
 			return invalid(fmt.Sprintf("messages.%d.content.%d.type: Field required", i, k), "", "")
+		}
+		if newer && msg.str("role") == "assistant" && block.str("type") == "document" {
+			return invalid(fmt.Sprintf("messages.%d.content.%d: `document` blocks are not permitted in `assistant` messages", i, k), "", "")
+		}
+		if newer && msg.str("role") == "user" && block.str("type") == "text" && len(block.list("citations")) > 0 {
+			return invalid(fmt.Sprintf("messages.%d.content.%d.text.citations: `citations` are not permitted in `user` messages", i, k), "", "")
 		}
 		if id := block.str("tool_use_id"); block.str("type") == "tool_result" && !answers(turns, i, id) {
 			return invalid(fmt.Sprintf("messages.%d.content.%d: unexpected `tool_use_id` found in `tool_result` blocks: %s. Each `tool_result` block must have a corresponding `tool_use` block in the previous message.", i, k, id), "", "")

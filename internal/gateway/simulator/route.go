@@ -109,7 +109,7 @@ func (x *exchange) unauthenticated() (reply, bool) {
 		switch version := h.Get("Anthropic-Version"); {
 		case version == "":
 			return x.fail(*invalid("anthropic-version: header is required", "", "")), true
-		case version != "2023-06-01" && version != "2023-01-01":
+		case version != firstVersion && version != secondVersion:
 			return x.fail(*invalid("anthropic-version: \""+version+"\" is not a valid version", "", "")), true
 		}
 	}

@@ -5,23 +5,32 @@ import (
 	"strings"
 )
 
-// maxDepth bounds recursive schemas.
-const maxDepth = 24
+// Bounds of an instance: how deep a recursive schema goes, and how many bytes
+// of strings and how many values a hostile one gets.
+const (
+	maxDepth    = 24
+	maxInstance = 1 << 18
+)
 
 // instance makes a small value that satisfies a JSON Schema, from the parts
 // that OpenAI's and Anthropic's structured outputs and tool definitions use:
 // type, properties and required, items, enum, const, anyOf, oneOf, allOf,
 // $ref, bounds of numbers, lengths and counts, and common formats. A pattern
-// is not honoured. Optional properties are left out.
+// is not honoured. Optional properties are left out. A schema that no small
+// value satisfies gets one that does not.
 func instance(schema any) any {
-	return maker{root: schema}.make(schema, 0)
+	k := maker{root: schema, left: maxInstance}
+	return k.make(schema, 0)
 }
 
-type maker struct{ root any }
+type maker struct {
+	root any
+	left int
+}
 
-func (k maker) make(schema any, depth int) any {
+func (k *maker) make(schema any, depth int) any {
 	m := asObject(schema)
-	if m == nil || depth > maxDepth {
+	if k.left--; m == nil || depth > maxDepth || k.left < 0 {
 		return o{}
 	}
 	if v, ok := m["const"]; ok {
@@ -33,8 +42,8 @@ func (k maker) make(schema any, depth int) any {
 	if ref := m.str("$ref"); ref != "" {
 		return k.make(k.resolve(ref), depth+1)
 	}
-	if l := m.list("allOf"); len(l) > 0 {
-		return k.make(merge(m, l), depth+1)
+	if len(m.list("allOf")) > 0 {
+		return k.make(merge(m), depth+1)
 	}
 	for _, key := range []string{"anyOf", "oneOf"} {
 		if l := m.list(key); len(l) > 0 {
@@ -45,7 +54,7 @@ func (k maker) make(schema any, depth int) any {
 }
 
 // simplest prefers, near the bound of the depth, an alternative that ends.
-func (k maker) simplest(list []any, depth int) int {
+func (k *maker) simplest(list []any, depth int) int {
 	if depth < maxDepth/3 {
 		return 0
 	}
@@ -57,7 +66,7 @@ func (k maker) simplest(list []any, depth int) int {
 	return 0
 }
 
-func (k maker) byType(m object, depth int) any {
+func (k *maker) byType(m object, depth int) any {
 	kind := m.str("type")
 	if l := m.list("type"); len(l) > 0 {
 		kind, _ = l[0].(string)
@@ -79,7 +88,7 @@ func (k maker) byType(m object, depth int) any {
 	case "null":
 		return nil
 	}
-	return text(m)
+	return k.text(m)
 }
 
 func guess(m object) string {
@@ -94,7 +103,7 @@ func guess(m object) string {
 	return "string"
 }
 
-func (k maker) object(m object, depth int) any {
+func (k *maker) object(m object, depth int) any {
 	props, out := m.obj("properties"), o{}
 	seen := map[string]bool{}
 	for _, v := range m.list("required") {
@@ -112,7 +121,7 @@ func (k maker) object(m object, depth int) any {
 	return out
 }
 
-func (k maker) array(m object, depth int) any {
+func (k *maker) array(m object, depth int) any {
 	n, _ := m.int("minItems")
 	if n == 0 && depth < maxDepth/3 {
 		n = 1
@@ -155,6 +164,9 @@ func bounded(m object, step float64) float64 {
 	if of, ok := number(m["multipleOf"]); ok && of > 0 {
 		v = math.Ceil(v/of) * of
 	}
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		v = 0
+	}
 	if step == 1 {
 		v = math.Ceil(v)
 		if hasHigh && v > high {
@@ -186,13 +198,14 @@ var formats = map[string]string{
 	"ipv6":      "2001:db8::1",
 }
 
-func text(m object) string {
+func (k *maker) text(m object) string {
 	if s, ok := formats[m.str("format")]; ok {
 		return s
 	}
 	s := "simulated"
 	if n, ok := m.int("minLength"); ok && n > len(s) {
-		s += strings.Repeat("d", min(n, 1<<16)-len(s))
+		s += strings.Repeat("d", max(0, min(n, k.left)-len(s)))
+		k.left -= len(s)
 	}
 	if n, ok := m.int("maxLength"); ok && n >= 0 && n < len(s) {
 		s = s[:n]
@@ -201,14 +214,18 @@ func text(m object) string {
 }
 
 // merge folds the parts of an allOf into one schema: properties and required
-// add up, of other keywords the later wins.
-func merge(m object, parts []any) map[string]any {
+// add up; of any other keyword one wins.
+func merge(m object) map[string]any {
 	out := map[string]any{}
 	props, required := map[string]any{}, []any{}
-	add := func(part object) {
+	var add func(part object)
+	add = func(part object) {
 		for key, v := range part {
 			switch key {
 			case "allOf":
+				for _, p := range part.list("allOf") {
+					add(asObject(p))
+				}
 			case "properties":
 				for name, schema := range asObject(v) {
 					props[name] = schema
@@ -221,9 +238,6 @@ func merge(m object, parts []any) map[string]any {
 		}
 	}
 	add(m)
-	for _, p := range parts {
-		add(asObject(p))
-	}
 	out["properties"], out["required"] = props, required
 	if len(props) == 0 && len(required) == 0 {
 		delete(out, "properties")
@@ -233,7 +247,7 @@ func merge(m object, parts []any) map[string]any {
 }
 
 // resolve follows a local reference, "#" or "#/$defs/name".
-func (k maker) resolve(ref string) any {
+func (k *maker) resolve(ref string) any {
 	var at = k.root
 	path, ok := strings.CutPrefix(ref, "#")
 	if !ok {

@@ -21,6 +21,7 @@ package simulator
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -84,6 +85,9 @@ type Simulator struct {
 	always  Fault
 	records []*record
 	arrived chan struct{} // closed and replaced at every arrival
+
+	closing sync.Once
+	closed  chan struct{} // ends every hang
 }
 
 // New returns a Simulator that behaves until Next or Always say otherwise. An
@@ -106,7 +110,14 @@ func New(o Options) *Simulator {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
-	return &Simulator{o: o, arrived: make(chan struct{})}
+	return &Simulator{o: o, arrived: make(chan struct{}), closed: make(chan struct{})}
+}
+
+// Close ends every hang, so that a server in front can shut down. It returns
+// nil.
+func (s *Simulator) Close() error {
+	s.closing.Do(func() { close(s.closed) })
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -156,26 +167,33 @@ func (s *Simulator) nextFault() Fault {
 	return f
 }
 
-// maxBody bounds a request; OpenAI's own bound is below it.
-const maxBody = 256 << 20
+// maxBody bounds a request: Anthropic documents 32 MB, the others nothing.
+func (s *Simulator) maxBody() int64 {
+	if s.o.Format == Anthropic {
+		return 32 << 20
+	}
+	return 64 << 20
+}
 
 // ServeHTTP answers one request.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{s: s, w: w, r: r, fault: s.nextFault(), now: s.o.Now(), serial: s.serial.Add(1)}
 	var err error
 	if x.fault.Name != faultEarlyError {
-		x.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		x.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBody()))
 	}
 	x.rec = newRecord(r, x.body, x.fault, x.now)
 	defer x.rec.finish()
 	stop := context.AfterFunc(r.Context(), func() { x.rec.leave(s.o.Now()) })
 	defer stop()
-	if err != nil {
-		x.rec.leave(s.o.Now())
-		s.remember(x.rec)
-		return
-	}
 	s.remember(x.rec)
-	rep := x.answer()
-	x.deliver(rep)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		x.deliver(x.statusError(http.StatusRequestEntityTooLarge))
+	case err != nil: // the client went away while it was sending
+		x.rec.leave(s.o.Now())
+	default:
+		x.deliver(x.answer())
+	}
 }
