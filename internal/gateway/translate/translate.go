@@ -3,11 +3,7 @@
 // answers, streams and errors, in both directions.
 package translate
 
-import (
-	"time"
-
-	"github.com/missionopsai/foundry/internal/gateway/wire"
-)
+import "time"
 
 // Options say how a translated request is to be written.
 type Options struct {
@@ -45,50 +41,14 @@ type Answer struct {
 	OmitReasoning bool
 }
 
-// ChatToMessages translates an OpenAI chat completions request into an
-// Anthropic messages request.
-func ChatToMessages(body []byte, o Options) ([]byte, error) { return nil, nil }
-
-// MessagesToChat translates an Anthropic messages request into an OpenAI chat
-// completions request.
-func MessagesToChat(body []byte, o Options) ([]byte, error) { return nil, nil }
-
-// OmitsThinking reports whether an Anthropic request asks for answers without
-// thinking text.
-func OmitsThinking(body []byte) bool { return false }
-
-// MessageToChatCompletion translates a whole Anthropic answer.
-func MessageToChatCompletion(body []byte, a Answer) ([]byte, error) { return nil, nil }
-
-// ChatCompletionToMessage translates a whole OpenAI answer.
-func ChatCompletionToMessage(body []byte, a Answer) ([]byte, error) { return nil, nil }
-
-// MessagesToChatStream turns an Anthropic event stream into an OpenAI one.
-type MessagesToChatStream struct{ a Answer }
-
-// NewMessagesToChatStream begins a stream.
-func NewMessagesToChatStream(a Answer) *MessagesToChatStream { return &MessagesToChatStream{a: a} }
-
-// Event appends zero or more complete SSE events.
-func (s *MessagesToChatStream) Event(dst []byte, ev wire.Event) ([]byte, error) { return dst, nil }
-
-// Close appends what is still owed at the end of the upstream's stream, or
-// returns an error if that stream was not complete.
-func (s *MessagesToChatStream) Close(dst []byte) ([]byte, error) { return dst, nil }
-
-// ChatToMessagesStream turns an OpenAI event stream into an Anthropic one.
-type ChatToMessagesStream struct{ a Answer }
-
-// NewChatToMessagesStream begins a stream.
-func NewChatToMessagesStream(a Answer) *ChatToMessagesStream { return &ChatToMessagesStream{a: a} }
-
-// Event appends zero or more complete SSE events.
-func (s *ChatToMessagesStream) Event(dst []byte, ev wire.Event) ([]byte, error) { return dst, nil }
-
-// Close returns an error if the upstream's stream was not complete.
-func (s *ChatToMessagesStream) Close(dst []byte) ([]byte, error) { return dst, nil }
-
-// Error translates an upstream's error answer into the other dialect.
-func Error(from, to wire.Dialect, status int, body []byte) (newStatus int, out []byte) {
-	return status, body
-}
+// Stable codes of the errors this package returns, all *problem.Error.
+const (
+	// CodeNotTranslatable: understood, but the provider's dialect cannot say
+	// it. Kind Unsupported for a request, Upstream for an answer.
+	CodeNotTranslatable = "not-translatable"
+	// CodeInvalid: the request breaks the rules of its own dialect.
+	CodeInvalid = "request-invalid"
+	// CodeUpstreamMalformed: the upstream's answer breaks the rules of its
+	// own dialect, or its stream ended early. Kind Upstream.
+	CodeUpstreamMalformed = "upstream-malformed"
+)
