@@ -30,6 +30,16 @@ func (j *judge) findCover() {
 			t.Safeguard = &s
 		}
 	}
+	if t.Safeguard == nil && len(t.Cover) > 0 {
+		first := &t.Cover[0]
+		s := Safeguard{Instrument: first.Instrument, Reference: first.Reference, Expires: first.Expires}
+		for i := range t.Cover {
+			if sameCover(first, &t.Cover[i]) {
+				s.Covers.put(t.Cover[i].Destination)
+			}
+		}
+		t.Safeguard = &s
+	}
 	if !j.complete {
 		// A place that nobody recorded may be anywhere.
 		t.LeavesEEA, t.Restricted = true, true
@@ -57,7 +67,7 @@ func (j *judge) safeguardPresent() Check {
 	case len(j.third) == 0:
 		return notNeeded("Under " + j.regime.Law() + " this is no transfer to a third country.")
 	}
-	return pass("Under " + j.regime.Law() + ", " + j.coverText() + ".")
+	return pass("Cover on record under " + j.regime.Law() + ": " + j.coverText() + ".")
 }
 
 // foreign notes records that are on file but belong to the other regime.
@@ -65,7 +75,7 @@ func (j *judge) foreign() string {
 	for i := range j.p.Safeguards {
 		s := &j.p.Safeguards[i]
 		if info, ok := instruments[s.Instrument]; ok && info.regime != j.regime {
-			return " There is " + info.title + " on record, but it serves exporters under " + info.regime.Law() + " only."
+			return " What is on record, " + info.title + ", serves exporters under " + info.regime.Law() + " only."
 		}
 	}
 	return ""
@@ -119,7 +129,7 @@ func (j *judge) coverText() string {
 				where = append(where, j.third[k].Destination)
 			}
 		}
-		parts = append(parts, "the transfer to "+places(where)+" is covered by "+c.Instrument.Title()+" ("+shown(c.Reference)+")")
+		parts = append(parts, "for "+places(where)+", "+c.Instrument.Title()+" ("+shown(c.Reference)+")")
 	}
 	return strings.Join(parts, "; ")
 }
@@ -141,7 +151,7 @@ func (j *judge) safeguardInDate() Check {
 		switch {
 		case c.Expires.IsZero():
 		case !j.at.Before(c.Expires):
-			ended = append(ended, c.Instrument.Title()+" ("+shown(c.Reference)+") for "+c.Destination.Label()+" ended on "+day(c.Expires))
+			ended = append(ended, c.Instrument.Title()+" ("+shown(c.Reference)+"), for "+c.Destination.Label()+", counted only to "+end(c.Expires))
 		default:
 			j.lapses(c.Expires)
 			if first.IsZero() || c.Expires.Before(first) {
@@ -157,5 +167,5 @@ func (j *judge) safeguardInDate() Check {
 	case first.IsZero():
 		return pass("The cover has no end date.")
 	}
-	return pass("The cover counts until " + day(first) + ".")
+	return pass("The cover counts to " + end(first) + ".")
 }

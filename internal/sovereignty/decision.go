@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,7 +170,7 @@ func ParseDecision(data []byte) (Decision, error) {
 		return Decision{}, problem.New(problem.TooLarge, "decision-too-large", "The stored decision is larger than any decision can be.")
 	}
 	var doc document
-	if err := strictJSON(data, &doc, "decision-malformed", "The stored decision is not valid JSON."); err != nil {
+	if err := strictJSON(data, &doc, "decision-malformed", "The stored decision cannot be read."); err != nil {
 		return Decision{}, err
 	}
 	if err := doc.validate(); err != nil {
@@ -271,7 +272,9 @@ func (d Decision) Refusal() *problem.Error {
 			e = problem.New(problem.Denied, string(check.Rule),
 				"Policy refuses this request (rule "+string(check.Rule)+"). Nearest candidate "+c.name()+": "+check.Sentence)
 		}
-		mends = append(mends, check.Mend)
+		if !slices.Contains(mends, check.Mend) {
+			mends = append(mends, check.Mend)
+		}
 	}
 	return e.WithMend(strings.Join(mends, " "))
 }

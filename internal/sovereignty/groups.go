@@ -49,13 +49,14 @@ type groupMask uint8
 // groups is what a policy may name. The order is the order in which a set is
 // written; adding a group goes at the end.
 var groups = [...]struct {
-	name string
-	set  Set
+	name   string
+	phrase string
+	set    Set
 }{
-	{"EEA", named(eeaSet, 0)},
-	{"EU", named(euSet, 1)},
-	{"UK-adequate", named(eeaSet.Union(ukAdequateFully).Union(ukAdequatePartly), 2)},
-	{"EU-adequate", named(euAdequateFully.Union(euAdequatePartly), 3)},
+	{"EEA", "the EEA", named(eeaSet, 0)},
+	{"EU", "the EU", named(euSet, 1)},
+	{"UK-adequate", "countries under UK adequacy regulations", named(eeaSet.Union(ukAdequateFully).Union(ukAdequatePartly), 2)},
+	{"EU-adequate", "countries with an EU adequacy decision", named(euAdequateFully.Union(euAdequatePartly), 3)},
 }
 
 func named(s Set, i int) Set {

@@ -136,7 +136,7 @@ func (c Ceilings) of(z Zone) (class DataClass, field string) {
 // once and in lower case, nothing after it, and valid as a whole.
 func ParsePolicy(data []byte) (Policy, error) {
 	var p Policy
-	if err := strictJSON(data, &p, "policy-malformed", "The policy is not valid JSON."); err != nil {
+	if err := strictJSON(data, &p, "policy-malformed", "The policy cannot be read."); err != nil {
 		return Policy{}, err
 	}
 	if err := p.Validate(); err != nil {
@@ -157,10 +157,10 @@ func (p Policy) Text() string {
 	if p.Allowed.Empty() {
 		say("No jurisdiction is allowed, so nothing may go anywhere.")
 	} else {
-		say("Data may go only to providers that are controlled from, process in, and pass data on to " + p.Allowed.String() + ".")
+		say("Data may go only to providers that are controlled from, process in, and pass data on to " + p.Allowed.phrase() + ".")
 	}
 	if !p.Home.Empty() {
-		say("Among equals, the fleet's own models come first, then providers in " + places(p.Home.All()) + ".")
+		say("Among equals, the fleet's own models come first, then providers in " + p.Home.phrase() + ".")
 	}
 	if p.ThirdParties {
 		say("The organisation has agreed to providers outside the fleet.")

@@ -46,8 +46,9 @@ type Retention struct {
 	Contract Contract `json:"contract,omitzero" yaml:"contract,omitempty"`
 }
 
-// Contract is a dated record. It counts from Signed on and before Expires: an
-// expiry given as a date ends at the start of that day, UTC.
+// Contract is a dated record. It counts from Signed on and before Expires. Where
+// a paper says "until 31 January", Expires is midnight at the start of 1
+// February, UTC, and traces say "the end of 31 January".
 type Contract struct {
 	Reference string    `json:"reference,omitempty" yaml:"reference,omitempty"`
 	Signed    time.Time `json:"signed,omitzero" yaml:"signed,omitempty"`

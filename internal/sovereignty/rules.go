@@ -150,8 +150,7 @@ func (j *judge) jurisdictionSubProcessor() Check {
 
 func (j *judge) classCeiling() Check {
 	ceiling, field := j.policy.Ceilings.of(j.zone)
-	where := map[string]string{"ceilings.own": "the fleet's own models", "ceilings.near": "third parties within the EEA or the home jurisdictions",
-		"ceilings.elsewhere": "third parties elsewhere"}[field]
+	where := j.zone.phrase()
 	switch {
 	case j.class <= ceiling:
 		return pass("The data is " + j.class.String() + "; " + where + " may receive up to " + ceiling.String() + ".")
@@ -196,14 +195,14 @@ func (j *judge) contractInDate() Check {
 	case c.Reference == "" || c.Signed.IsZero() || c.Expires.IsZero():
 		return fail("No contract about retention is on record with its reference, date of signature and expiry.", j.record("the contract about retention"))
 	case !j.at.Before(expires):
-		return fail("The contract "+ref+" ended on "+day(expires)+".", "Renew the contract with "+shown(j.p.Name)+" and record the new one.")
+		return fail("The contract "+ref+" counted only to "+end(expires)+".", "Renew the contract with "+shown(j.p.Name)+" and record the new one.")
 	}
 	j.lapses(expires)
 	if j.at.Before(signed) {
 		j.lapses(signed)
-		return fail("The contract "+ref+" counts only from "+day(signed)+".", "Wait until then, or correct the date of signature.")
+		return fail("The contract "+ref+" counts only from "+day(signed)+" on.", "Wait until then, or correct the date of signature.")
 	}
-	return pass("The contract " + ref + " counts until " + day(expires) + ".")
+	return pass("The contract " + ref + " counts to " + end(expires) + ".")
 }
 
 func (j *judge) featureAllowed() Check {

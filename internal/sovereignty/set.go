@@ -158,6 +158,19 @@ func (s Set) Words() []string {
 // String joins Words.
 func (s Set) String() string { return strings.Join(s.Words(), ", ") }
 
+// phrase names the set in a sentence.
+func (s Set) phrase() string {
+	words := s.Words()
+	for i, w := range words {
+		if g, ok := groupByName(w); ok {
+			words[i] = groups[bits.TrailingZeros8(uint8(g.groups))].phrase
+		} else {
+			words[i] = Jurisdiction(w).Label()
+		}
+	}
+	return list(words)
+}
+
 // MarshalJSON writes Words.
 func (s Set) MarshalJSON() ([]byte, error) { return json.Marshal(s.Words()) }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/missionopsai/foundry/internal/problem"
@@ -13,32 +15,59 @@ import (
 // strictJSON decodes one JSON object into v and refuses what encoding/json
 // lets pass: unknown fields, a key written twice or in other letter case
 // (it takes the last and matches any case), and anything after the object.
-func strictJSON(data []byte, v any, code, detail string) error {
+func strictJSON[T any](data []byte, v *T, code, detail string) error {
 	if err := uniqueKeys(data); err != nil {
-		return strictError(err, code, detail)
+		return strictError(err, "", code, detail)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return strictError(err, code, detail)
+	if err := decodeKnown(data, v); err != nil {
+		return strictError(err, blame[T](data), code, detail)
 	}
 	return nil
 }
 
-func strictError(err error, code, detail string) error {
+func decodeKnown(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	return dec.Decode(v)
+}
+
+// blame finds the first top-level field that does not decode into T by itself:
+// encoding/json does not say where a text unmarshaller failed.
+func blame[T any](data []byte) string {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		var probe T
+		one, err := json.Marshal(map[string]json.RawMessage{name: fields[name]})
+		if err == nil && decodeKnown(one, &probe) != nil {
+			return clean(name)
+		}
+	}
+	return ""
+}
+
+func strictError(err error, field, code, detail string) error {
 	var known *problem.Error
 	if errors.As(err, &known) {
+		if known.Field == "" {
+			known.Field = field
+		}
 		return known
 	}
-	e := problem.New(problem.Invalid, code, detail).Wrap(err)
+	e := problem.New(problem.Invalid, code, detail).WithField(field).Wrap(err)
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrong):
-		return e.WithField(wrong.Field).WithMend("The value there has the wrong type.")
+		if wrong.Field != "" {
+			e.Field = clean(wrong.Field)
+		}
+		return e.WithMend("The value there has the wrong type.")
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
-		return e.WithMend("It has an unknown field " + clean(strings.TrimPrefix(err.Error(), "json: unknown field ")) + ".")
+		return e.WithMend("There is no field " + clean(strings.TrimPrefix(err.Error(), "json: unknown field ")) + ".")
 	}
-	return e
+	return e.WithMend("Write it as one JSON object.")
 }
 
 const maxDepth = 32
@@ -76,7 +105,7 @@ func uniqueKeys(data []byte) error {
 		case string:
 			if key {
 				if open[len(open)-1][t] || strings.ToLower(t) != t {
-					return problem.New(problem.Invalid, "json-key", "The key "+quote(t)+" is written twice or not in lower case.").WithField(clean(t))
+					return problem.New(problem.Invalid, "json-key", "The key "+quote(t)+" is written twice or not in lower case.").WithField(clean(t)).WithMend("Write each key once, in lower case.")
 				}
 				open[len(open)-1][t] = true
 				key = false

@@ -19,7 +19,7 @@ func (d Decision) Text() string {
 		line(t.name()+". "+t.Transfer.Text(d.Regime), "  "+strconv.Itoa(i+1)+". ", "     ")
 	}
 	if !d.until.IsZero() {
-		line("This holds until "+day(d.until)+", when a contract or safeguard looked at here lapses or begins.", "", "")
+		line("This holds to "+end(d.until)+"; then a contract or safeguard looked at here lapses or begins.", "", "")
 	}
 	for i := range d.Considered {
 		c := &d.Considered[i]
@@ -62,9 +62,9 @@ func (d Decision) summary() string {
 	case all == 0:
 		b.WriteString("No provider is set up to answer it.")
 	case n == 0 && all == 1:
-		b.WriteString("The only candidate may not be used, so nothing was sent anywhere.")
+		b.WriteString("The only candidate may not be used, so the request goes nowhere.")
 	case n == 0:
-		b.WriteString("None of " + strconv.Itoa(all) + " candidates may be used, so nothing was sent anywhere.")
+		b.WriteString("None of " + strconv.Itoa(all) + " candidates may be used, so the request goes nowhere.")
 	default:
 		b.WriteString(strconv.Itoa(n) + " of " + strconv.Itoa(all) + plural(all, " candidate", " candidates") + " may be used" +
 			plural(n, ":", ", tried in this order:"))
@@ -118,8 +118,6 @@ func (t *Transfer) Text(r Regime) string {
 			}
 		}
 		b.WriteString(".")
-	case len(t.Cover) > 0:
-		b.WriteString("Under " + r.Law() + " this is a restricted transfer, covered by " + t.Cover[0].Instrument.Title() + ".")
 	default:
 		b.WriteString("Under " + r.Law() + " this is a restricted transfer without cover.")
 	}

@@ -25,8 +25,9 @@ type Transfer struct {
 	Destinations []Jurisdiction `json:"destinations,omitempty"`
 	// Cover has one entry for each third country that is covered in date.
 	Cover []Cover `json:"cover,omitempty"`
-	// Safeguard is the first transfer record relied on; nil if adequacy alone
-	// covers everything, or nothing is restricted.
+	// Safeguard is the first transfer record relied on, or if there is none the
+	// adequacy finding that covers the first third country. Nil if nothing is
+	// restricted, or nothing covers it.
 	Safeguard *Safeguard `json:"safeguard,omitempty"`
 }
 
@@ -45,9 +46,9 @@ var instruments = map[Instrument]struct {
 	regime  Regime
 	reaches Set
 }{
-	UKAdequacy: {"a finding under UK adequacy regulations", RegimeUK, UKAdequate()},
+	UKAdequacy: {"UK adequacy regulations", RegimeUK, UKAdequate()},
 	UKUSBridge: {"the UK–US data bridge", RegimeUK, SetOf("US")},
-	IDTA:       {"an International Data Transfer Agreement (IDTA)", RegimeUK, Set{}},
+	IDTA:       {"an International Data Transfer Agreement", RegimeUK, Set{}},
 	UKAddendum: {"the UK Addendum to the EU standard contractual clauses", RegimeUK, Set{}},
 	EUSCC:      {"the EU standard contractual clauses", RegimeEU, Set{}},
 	EUAdequacy: {"an EU adequacy decision", RegimeEU, EUAdequate()},
@@ -177,6 +178,17 @@ func (z Zone) rank() int {
 		return 2
 	}
 	return 3
+}
+
+// phrase names the destinations of a ceiling in a sentence.
+func (z Zone) phrase() string {
+	switch z {
+	case ZoneOwn:
+		return "the fleet's own models"
+	case ZoneHome, ZoneEEA:
+		return "third parties within the EEA or the home jurisdictions"
+	}
+	return "third parties elsewhere"
 }
 
 // wellFormed reports whether a stored transfer could have come from Decide, as

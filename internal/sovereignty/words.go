@@ -82,19 +82,35 @@ func codes(js []Jurisdiction) string {
 	for i, j := range js {
 		words[i] = string(j)
 		if !j.Valid() {
-			words[i] = quote(string(j))
+			words[i] = j.Label()
 		}
 	}
 	return list(words)
 }
 
-// day writes a date, with the time only if it is not midnight UTC.
+const (
+	dayLayout    = "2 January 2006"
+	momentLayout = "2 January 2006, 15:04:05 MST"
+)
+
+func midnight(t time.Time) bool { return t.Equal(t.Truncate(24 * time.Hour)) }
+
+// day writes the first day on which something counts, with the time only if it
+// is not midnight UTC.
 func day(t time.Time) string {
-	t = t.UTC()
-	if t.Equal(t.Truncate(24 * time.Hour)) {
-		return t.Format("2 January 2006")
+	if midnight(t) {
+		return t.UTC().Format(dayLayout)
 	}
-	return t.Format("2 January 2006 15:04:05 MST")
+	return t.UTC().Format(momentLayout)
+}
+
+// end writes the moment from which something no longer counts as a person
+// would say it: midnight UTC is the end of the day before.
+func end(t time.Time) string {
+	if midnight(t) {
+		return "the end of " + t.UTC().AddDate(0, 0, -1).Format(dayLayout)
+	}
+	return t.UTC().Format(momentLayout)
 }
 
 // unique sorts and removes duplicates, in a new slice.
