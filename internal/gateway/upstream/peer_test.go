@@ -19,6 +19,8 @@ type peer struct {
 	net.Conn
 	in *bufio.Reader
 	n  int // which connection of the server this is, from 0
+	// over is closed when the test is.
+	over <-chan struct{}
 }
 
 // request reads one request and its body; nil when the client is gone.
@@ -66,6 +68,7 @@ func serve(t testing.TB, l net.Listener, script func(p *peer)) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var open []net.Conn
+	over := make(chan struct{})
 	all.Go(func() {
 		for n := 0; ; n++ {
 			nc, err := l.Accept()
@@ -77,11 +80,12 @@ func serve(t testing.TB, l net.Listener, script func(p *peer)) {
 			mu.Unlock()
 			all.Go(func() {
 				defer nc.Close()
-				script(&peer{Conn: nc, in: bufio.NewReader(nc), n: n})
+				script(&peer{Conn: nc, in: bufio.NewReader(nc), n: n, over: over})
 			})
 		}
 	})
 	t.Cleanup(func() {
+		close(over)
 		l.Close()
 		mu.Lock()
 		for _, nc := range open {
