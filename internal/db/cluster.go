@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -130,11 +132,21 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 		}
 		conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
 		if err != nil {
-			return unavailable(err)
+			return c.explainFirst(err)
 		}
 		c.life.ready()
 		return conn.Close(ctx)
 	}
+}
+
+// explainFirst explains why a server that says it is ready lets nobody in:
+// most of its files are first opened by the first session.
+func (c *Cluster) explainFirst(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && refusedLogin(err) == nil && !gone(err) {
+		return diagnose(c.at.dir, "the first session", pe.Severity+":  "+pe.Message, err)
+	}
+	return unavailable(err)
 }
 
 // Config returns how to reach the cluster. It stays the same across restarts.

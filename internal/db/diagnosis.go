@@ -34,12 +34,12 @@ var symptoms = []struct {
 		return problem.New(problem.Conflict, "cluster-major", "The database in "+dir+" was made by another kind of PostgreSQL server ("+line+").").
 			WithMend("Install the server that made it, or move the data with pg_upgrade after a backup.")
 	}},
-	{regexp.MustCompile(`(?i)could not locate a valid checkpoint|invalid (primary )?checkpoint record|pg_control|control file|could not find the database system|is not a valid data directory|could not open (file|directory) "(global|base|pg_|data)|could not read file|could not access status of transaction|invalid page|could not locate required checkpoint|checksum|cache lookup failed|could not open relation`), func(dir, line string) *problem.Error {
-		return damaged(filepath.Join(dir, "data"), line, nil)
-	}},
 	{regexp.MustCompile(`Permission denied|invalid permissions|wrong ownership`), func(dir, line string) *problem.Error {
 		return problem.New(problem.Denied, "cluster-unreadable", "The database server may not use its own files in "+dir+" ("+line+").").
 			WithMend("Give the directory `data` in it, and all below, back to the user that runs the server, with mode 0700.")
+	}},
+	{regexp.MustCompile(`(?i)could not locate a valid checkpoint|invalid (primary )?checkpoint record|pg_control|control file|could not find the database system|is not a valid data directory|could not open (file|directory) "(global|base|pg_|data)|could not read file|could not access status of transaction|invalid page|could not locate required checkpoint|checksum|cache lookup failed|could not open relation`), func(dir, line string) *problem.Error {
+		return damaged(filepath.Join(dir, "data"), line, nil)
 	}},
 	{regexp.MustCompile(`could not create (shared memory segment|semaphores)|could not map anonymous shared memory|Cannot allocate memory`), func(_, line string) *problem.Error {
 		return problem.New(problem.Unavailable, "server-memory", "The database server gets no memory ("+line+").").
@@ -55,6 +55,9 @@ var symptoms = []struct {
 // and the collector both write the severity after a prefix.
 var serious = regexp.MustCompile(`(?m)^.*?\b(?:FATAL|PANIC|ERROR|initdb: error):\s+(.*)$`)
 
+// severity matches all that comes before the message of a line.
+var severity = regexp.MustCompile(`^.*?\b(?:FATAL|PANIC|ERROR|WARNING|LOG|initdb: error):\s+`)
+
 // diagnose explains why the server did not start, from what it wrote.
 func diagnose(dir, what, text string, cause error) error {
 	last := ""
@@ -66,11 +69,7 @@ func diagnose(dir, what, text string, cause error) error {
 		if at == nil {
 			continue
 		}
-		line := last
-		if line == "" || !s.text.MatchString(line) {
-			line = lineAt(text, at[0])
-		}
-		return s.explain(dir, line).Wrap(fmt.Errorf("%s: %w: %s", what, orUnknown(cause), tail(text, 2000)))
+		return s.explain(dir, lineAt(text, at[0])).Wrap(fmt.Errorf("%s: %w: %s", what, orUnknown(cause), tail(text, 2000)))
 	}
 	if last == "" {
 		last = strings.TrimSpace(tail(text, 200))
@@ -94,8 +93,8 @@ func orUnknown(err error) error {
 func lineAt(text string, at int) string {
 	start := strings.LastIndexByte(text[:at], '\n') + 1
 	line, _, _ := strings.Cut(text[start:], "\n")
-	if m := serious.FindStringSubmatch(line); m != nil {
-		line = m[1]
+	if m := severity.FindStringIndex(line); m != nil {
+		line = line[m[1]:]
 	}
 	return strings.TrimSuffix(strings.TrimSpace(line), ".")
 }

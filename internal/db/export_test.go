@@ -16,3 +16,12 @@ func Server(dir string, major int) server { return server{dir, major} }
 
 // Checksum returns the recorded form of a migration's checksum.
 func (m migration) Checksum() string { return m.checksum }
+
+// PID returns the process id in a parsed postmaster.pid.
+func PID(p pidFile) int { return p.pid }
+
+// Installed is an installed server.
+type Installed = server
+
+// InstalledIn returns where it is.
+func InstalledIn(s server) string { return s.dir }

@@ -47,11 +47,11 @@ func withThings(t testing.TB) *db.DB {
 	cfg := dbtest.Config(t)
 	cfg.MaxConns = map[db.Role]int32{db.App: 1, db.Reader: 1, db.Shipper: 1, db.Migrator: 1}
 	d := dbtest.Open(t, cfg)
-	exec(t, d, db.Migrator, things)
+	run(t, d, db.Migrator, things)
 	return d
 }
 
-func exec(t testing.TB, d *db.DB, role db.Role, sql string, args ...any) {
+func run(t testing.TB, d *db.DB, role db.Role, sql string, args ...any) {
 	t.Helper()
 	if err := d.As(t.Context(), role, func(tx pgx.Tx) error {
 		_, err := tx.Exec(t.Context(), sql, args...)
@@ -233,8 +233,8 @@ func TestEachRoleMayOnlyDoItsPart(t *testing.T) {
 func TestPolicyUsesTheIndex(t *testing.T) {
 	t.Parallel()
 	d := withThings(t)
-	exec(t, d, db.Migrator, "insert into things (organisation_id, note) select gen_random_uuid(), i::text from generate_series(1, 5000) i")
-	exec(t, d, db.Migrator, "analyze things")
+	run(t, d, db.Migrator, "insert into things (organisation_id, note) select gen_random_uuid(), i::text from generate_series(1, 5000) i")
+	run(t, d, db.Migrator, "analyze things")
 	var plan []string
 	if err := d.Org(t.Context(), uuid.New(), func(tx pgx.Tx) (err error) {
 		rows, _ := tx.Query(t.Context(), "explain select * from things")

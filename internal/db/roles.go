@@ -21,7 +21,7 @@ func roleStatements() []string {
 	var all []string
 	for _, role := range Roles {
 		all = append(all,
-			fmt.Sprintf("DO $$ BEGIN CREATE ROLE %s; EXCEPTION WHEN duplicate_object THEN NULL; END $$", role),
+			fmt.Sprintf("DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '%[1]s') THEN CREATE ROLE %[1]s; END IF; END $$", role),
 			fmt.Sprintf("ALTER ROLE %s WITH %s", role, attributes),
 			fmt.Sprintf("COMMENT ON ROLE %s IS 'Foundry: %s'", role, purpose[role]))
 	}

@@ -66,6 +66,11 @@ func choose(found []server, dir string, dataMajor int) (server, error) {
 			"The database was made by PostgreSQL %d, and this machine has PostgreSQL %s.", dataMajor, have)).
 			WithMend(fmt.Sprintf("Install postgresql-%d beside it, or move the data with pg_upgrade after a backup.", dataMajor))
 	}
+	if dataMajor > 0 {
+		return server{}, problem.New(problem.Unsupported, "server-too-old", fmt.Sprintf(
+			"The database was made by PostgreSQL %d, which is too old: Foundry needs %d or newer.", dataMajor, MinimumMajor)).
+			WithMend("Move the data to a newer version with pg_upgrade, after a backup.")
+	}
 	return server{}, problem.New(problem.Unsupported, "server-too-old", fmt.Sprintf(
 		"PostgreSQL %s is too old: Foundry needs %d or newer.", have, MinimumMajor)).
 		WithMend(fmt.Sprintf("Install postgresql-%d or newer (Debian 12 has 15, apt.postgresql.org has all).", MinimumMajor))
@@ -124,8 +129,10 @@ func dataMajor(data string) (int, error) {
 	switch {
 	case os.IsNotExist(derr) || derr == nil && len(entries) == 0:
 		return 0, nil
-	case derr != nil || os.IsPermission(err):
+	case os.IsPermission(err):
 		return 0, unreadable(data, err)
+	case derr != nil:
+		return 0, fileProblem(data, derr)
 	}
 	return 0, damaged(data, "its file PG_VERSION is missing", err)
 }

@@ -204,6 +204,18 @@ func tempDir() (string, error) {
 	return dir, os.Chmod(dir, 0o711)
 }
 
+// Dir returns a directory, removed when the test ends, that the unprivileged
+// user of a server may pass through, unlike t.TempDir.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := tempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // removeAbandoned removes what killed test processes left behind. Their
 // servers have stopped by themselves.
 func removeAbandoned() {
@@ -234,16 +246,10 @@ type Server struct {
 // nothing that it gave to the operating system.
 func NewServer(t testing.TB) *Server {
 	t.Helper()
-	dir, err := tempDir()
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := Dir(t)
 	s := &Server{t: t, options: db.ClusterOptions{
 		Dir: filepath.Join(dir, "postgres"), Settings: Hasty, Superuser: true, Log: Log(t)}}
-	t.Cleanup(func() {
-		s.Stop()
-		_ = os.RemoveAll(dir)
-	})
+	t.Cleanup(s.Stop)
 	s.Start()
 	if err := db.Migrate(t.Context(), s.cfg, nil); err != nil {
 		t.Fatalf("migrating a test server: %v", err)
@@ -295,5 +301,22 @@ func (s *Server) Signal(sig syscall.Signal) {
 	}
 	if err := syscall.Kill(pid, sig); err != nil {
 		s.t.Fatal(fmt.Errorf("signalling the server: %w", err))
+	}
+}
+
+// SignalAll sends a signal to the server and to every process it has started:
+// with SIGSTOP nothing answers any more, but no connection closes.
+func (s *Server) SignalAll(sig syscall.Signal) {
+	s.t.Helper()
+	pid := strconv.Itoa(s.cluster.PID())
+	s.Signal(sig)
+	children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	if err != nil {
+		s.t.Skipf("the children of a process cannot be listed here: %v", err)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		if n, err := strconv.Atoi(child); err == nil {
+			_ = syscall.Kill(n, sig) // it may be gone already
+		}
 	}
 }
