@@ -182,7 +182,7 @@ CREATE TABLE usage_deltas (
     bucket            timestamptz NOT NULL,
     node              bigint NOT NULL,       -- of the batch
     boot              bigint NOT NULL,       -- of the batch
-    first_seq         bigint NOT NULL,       -- of the batch; -1: folded
+    batch_seq         bigint NOT NULL,       -- the batch's last; below zero: folded
     n                 integer NOT NULL,
     origin_boot       bigint NOT NULL,       -- of the admissions: whose lease paid
     requests          bigint NOT NULL,       -- that ended
@@ -200,7 +200,7 @@ CREATE TABLE usage_deltas (
     jurisdiction      text NOT NULL,
     currency          text NOT NULL,
     latency           bytea,                 -- histogram; null when folded
-    PRIMARY KEY (organisation_id, bucket, node, boot, first_seq, n)
+    PRIMARY KEY (organisation_id, bucket, node, boot, batch_seq, n)
 );
 CREATE INDEX usage_deltas_by_time ON usage_deltas USING brin (bucket) WITH (pages_per_range = 16);
 
@@ -341,14 +341,14 @@ CREATE FUNCTION ledger_fold(before timestamptz) RETURNS bigint
             RETURN 0;
         END IF;
         WITH gone AS (
-            DELETE FROM usage_deltas WHERE bucket < date_trunc('hour', before, 'UTC') AND first_seq >= 0
+            DELETE FROM usage_deltas WHERE bucket < date_trunc('hour', before, 'UTC') AND batch_seq >= 0
             RETURNING *
         ), again AS (
             INSERT INTO usage_deltas
             SELECT organisation_id, date_trunc('hour', bucket, 'UTC'), node,
                    -- The key of one of the rows it stands for: no other row, folded now or
                    -- later, stands for that one.
-                   (max(ARRAY[boot, first_seq, n]))[1], -1 - (max(ARRAY[boot, first_seq, n]))[2], (max(ARRAY[boot, first_seq, n]))[3],
+                   (max(ARRAY[boot, batch_seq, n]))[1], -1 - (max(ARRAY[boot, batch_seq, n]))[2], (max(ARRAY[boot, batch_seq, n]))[3],
                    origin_boot, sum(requests), sum(errors), sum(refusals), sum(unknown), sum(input_tokens),
                    sum(output_tokens), sum(cached_tokens), sum(cost_nano), sum(held_nano),
                    api_key, model, provider, jurisdiction, currency, NULL

@@ -107,8 +107,13 @@ func (a *Account) refuse(s *slot, p *pot, w *window, t int64) error {
 	}
 	for want := w.want.Load(); s.nano > want && !w.want.CompareAndSwap(want, s.nano); want = w.want.Load() {
 	}
-	a.budgets.ask(w)
-	return spentError(p.def.Load(), w, s.nano, t)
+	err := spentError(p.def.Load(), w, s.nano, t)
+	if errors.Is(err, errLeaseShort) {
+		a.budgets.ask(w)
+	} else {
+		w.asked.Store(true) // the next tick is soon enough: there may be more by then
+	}
+	return err
 }
 
 // AdmitWait is Admit, except that it waits while the database is asked for a

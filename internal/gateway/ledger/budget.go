@@ -205,10 +205,12 @@ type window struct {
 	asked   atomic.Bool  // more was asked for and no round has run since
 
 	// Written by the leasing loop only.
-	reported  int64 // of settled, in the database
-	elsewhere int64 // settled by other nodes and boots, as last seen
-	limit     int64 // the limit that the lease was granted under
-	alarmed   bool
+	reported   int64 // of settled, in the database
+	elsewhere  int64 // settled by other nodes and boots, as last seen
+	limit      int64 // the limit that the lease was granted under
+	alarmed    bool
+	unrecorded bool  // the alarm was raised while the database was away
+	reportedAt int64 // Unix nanoseconds
 }
 
 func newWindow(p Period, now time.Time) *window {

@@ -33,8 +33,9 @@ type Admission struct {
 	Currency      string
 }
 
-// Attempt is written before a request's first byte goes to a provider other
-// than the one its admission names.
+// Attempt is written before a request's first byte goes to another provider or
+// model than the one it went to before. The last destination is the one that
+// the outcome is about.
 type Attempt struct {
 	Seq           uint64 // of the admission, in this boot
 	At            time.Time

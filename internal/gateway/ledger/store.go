@@ -2,6 +2,11 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,6 +15,7 @@ import (
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
+	"github.com/missionopsai/foundry/internal/sovereignty"
 )
 
 // Store answers questions about what has been shipped. The platform's
@@ -42,200 +48,178 @@ func pageSize(asked int) int {
 	return min(asked, maxPage)
 }
 
-// RequestFilter selects requests, newest first. Zero fields select everything.
-type RequestFilter struct {
-	From, To     time.Time // admitted in [From, To)
-	Organisation uuid.UUID
-	Key          string
-	Model        string
-	Provider     string
-	State        string // one of the States
-	Limit        int    // at most 500; 0: 50
-	After        string // the cursor that the page before returned
+// cursor is where a page of a list in order of time ended.
+type cursor struct {
+	micros int64
+	id     RequestID
+	n      int
 }
 
-// The states of a request.
-const (
-	StateInFlight = "in flight"       // admitted, and its node is still running it
-	StateUnknown  = "outcome unknown" // admitted, and its node stopped before the end was known
-	StateOK       = "ok"              // otherwise the state is the result's name
-)
-
-// RequestRow is one request as the console lists it.
-type RequestRow struct {
-	ID            RequestID     `json:"id"`
-	At            time.Time     `json:"at"`
-	Organisation  uuid.UUID     `json:"organisation"`
-	Key           string        `json:"key"`
-	Endpoint      string        `json:"endpoint"`
-	Model         string        `json:"model"`
-	Tier          string        `json:"tier"`
-	Class         string        `json:"class"`
-	Stream        bool          `json:"stream"`
-	Provider      string        `json:"provider"` // where it was answered, or where it is now
-	ProviderModel string        `json:"provider_model"`
-	Own           bool          `json:"own"`
-	Jurisdiction  string        `json:"jurisdiction"`
-	Controller    string        `json:"controller"`
-	LeavesEEA     bool          `json:"leaves_eea"`
-	Safeguard     string        `json:"safeguard,omitempty"`
-	State         string        `json:"state"`
-	Status        int           `json:"status,omitempty"`
-	InputTokens   int64         `json:"input_tokens"`
-	OutputTokens  int64         `json:"output_tokens"`
-	CachedTokens  int64         `json:"cached_tokens"`
-	CacheWrite    int64         `json:"cache_write_tokens"`
-	Reasoning     int64         `json:"reasoning_tokens"`
-	UsageKnown    bool          `json:"usage_known"`
-	ReservedNano  int64         `json:"reserved_nano"`
-	CostNano      int64         `json:"cost_nano"`
-	Held          bool          `json:"held"`
-	Currency      string        `json:"currency"`
-	Latency       time.Duration `json:"latency_ns"`
-	FirstToken    time.Duration `json:"first_token_ns"`
-	EndedAt       time.Time     `json:"ended_at,omitzero"`
-	Tries         []Try         `json:"tries,omitempty"`
-	Attempts      []AttemptRow  `json:"attempts,omitempty"` // only from Request
-	Decision      [16]byte      `json:"-"`
+// String renders it for a client to hand back; it says nothing secret.
+func (c cursor) String() string {
+	return strconv.FormatInt(c.micros, 36) + "." + strconv.Itoa(c.n) + "." + c.id.String()
 }
 
-// AttemptRow is one destination after the first.
-type AttemptRow struct {
-	N             int       `json:"n"`
-	At            time.Time `json:"at"`
-	Provider      string    `json:"provider"`
-	ProviderModel string    `json:"provider_model"`
-	Own           bool      `json:"own"`
-	Jurisdiction  string    `json:"jurisdiction"`
-	Controller    string    `json:"controller"`
-	LeavesEEA     bool      `json:"leaves_eea"`
-	Safeguard     string    `json:"safeguard,omitempty"`
+// parseCursor reads it. The empty cursor is the newest end.
+func parseCursor(text string) (cursor, error) {
+	if text == "" {
+		return cursor{micros: 1 << 55, id: RequestID{Node: 1<<32 - 1, Boot: 1<<32 - 1, Seq: 1<<63 - 1}}, nil
+	}
+	at, rest, _ := strings.Cut(text, ".")
+	n, id, _ := strings.Cut(rest, ".")
+	micros, err := strconv.ParseInt(at, 36, 64)
+	number, errN := strconv.ParseInt(n, 10, 16)
+	request, errID := ParseRequestID(id)
+	if err != nil || errN != nil || errID != nil || micros > 1<<55 || micros < -1<<55 {
+		return cursor{}, problem.New(problem.Invalid, "cursor", "That is not a page of this list.").WithField("after").
+			WithMend("Leave it out to begin at the newest.")
+	}
+	return cursor{micros: micros, id: request, n: int(number)}, nil
 }
 
-// RefusalRow is one request that was denied.
-type RefusalRow struct {
-	ID           RequestID `json:"id"`
-	At           time.Time `json:"at"`
-	Organisation uuid.UUID `json:"organisation"`
-	Key          string    `json:"key"`
-	Endpoint     string    `json:"endpoint"`
-	Model        string    `json:"model"`
-	Class        string    `json:"class"`
-	Rule         string    `json:"rule"`
-	Status       int       `json:"status"`
-	Decision     [16]byte  `json:"-"`
+// bounds returns the bounds of a filter in a form that SQL compares with.
+func bounds(from, to time.Time) (time.Time, time.Time) {
+	if to.IsZero() {
+		to = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return from, to
 }
 
-// TransferFilter selects rows of the transfer register, newest first.
-type TransferFilter struct {
-	From, To     time.Time
-	Organisation uuid.UUID
-	Provider     string
-	Destination  string // jurisdiction
-	Limit        int
-	After        string
+// requestColumns are those of request_log, in the order that scanRequest reads.
+const requestColumns = `l.node, l.boot, l.seq, l.admitted_at, l.organisation_id, l.api_key, l.endpoint, l.model, l.tier, l.class, l.stream,
+	l.provider, l.provider_model, l.own, l.jurisdiction, l.controller, l.leaves_eea, l.restricted, l.safeguard, l.state, COALESCE(l.status, 0),
+	l.input_tokens, l.output_tokens, l.cached_tokens, l.cache_write_tokens, l.reasoning_tokens, l.usage_known,
+	l.reserved_nano, l.cost_nano, l.held, l.currency, l.latency_us, l.first_token_us, l.ended_at, l.tries, l.decision`
+
+func scanRequest(r pgx.CollectableRow) (RequestRow, error) {
+	var (
+		out             RequestRow
+		node, boot, seq int64
+		class           int16
+		latency, first  int64
+		ended           *time.Time
+		tries, decision []byte
+	)
+	err := r.Scan(&node, &boot, &seq, &out.At, &out.Organisation, &out.Key, &out.Endpoint, &out.Model, &out.Tier, &class, &out.Stream,
+		&out.Provider, &out.ProviderModel, &out.Own, &out.Jurisdiction, &out.Controller, &out.LeavesEEA, &out.Restricted, &out.Safeguard, &out.State, &out.Status,
+		&out.InputTokens, &out.OutputTokens, &out.CachedTokens, &out.CacheWrite, &out.Reasoning, &out.UsageKnown,
+		&out.ReservedNano, &out.CostNano, &out.Held, &out.Currency, &latency, &first, &ended, &tries, &decision)
+	if err != nil {
+		return out, err
+	}
+	out.ID = requestID(node, boot, seq)
+	out.Class = sovereignty.DataClass(class).String()
+	out.Latency, out.FirstToken = time.Duration(latency)*time.Microsecond, time.Duration(first)*time.Microsecond
+	if ended != nil {
+		out.EndedAt = ended.UTC()
+	}
+	out.At = out.At.UTC()
+	copy(out.Decision[:], decision)
+	if tries != nil {
+		err = json.Unmarshal(tries, &out.Tries)
+	}
+	return out, err
 }
 
-// TransferRow is one entry of the transfer register: data that left the EEA,
-// or a restricted transfer under the exporter's regime.
-type TransferRow struct {
-	ID            RequestID `json:"id"`
-	N             int       `json:"n"` // 1: the first destination
-	At            time.Time `json:"at"`
-	Organisation  uuid.UUID `json:"organisation"`
-	Key           string    `json:"key"`
-	Class         string    `json:"class"`
-	Provider      string    `json:"provider"`
-	ProviderModel string    `json:"provider_model"`
-	Destination   string    `json:"destination"`
-	Controller    string    `json:"controller"`
-	LeavesEEA     bool      `json:"leaves_eea"`
-	Restricted    bool      `json:"restricted"`
-	Safeguard     string    `json:"safeguard"`
-	Decision      [16]byte  `json:"-"`
+func requestID(node, boot, seq int64) RequestID {
+	return RequestID{Node: uint32(node), Boot: uint32(boot), Seq: uint64(seq)}
 }
 
-// Grouping is what usage is summed by.
-type Grouping string
-
-const (
-	ByDay          Grouping = "day"
-	ByHour         Grouping = "hour"
-	ByModel        Grouping = "model"
-	ByOrganisation Grouping = "organisation"
-	ByJurisdiction Grouping = "jurisdiction"
-	ByProvider     Grouping = "provider"
-	ByKey          Grouping = "key"
-)
-
-// UsageFilter selects usage by the time of admission, in whole hours (the
-// last two hours in whole minutes). To is exclusive; zero is now.
-type UsageFilter struct {
-	From, To     time.Time
-	Organisation uuid.UUID
-	GroupBy      Grouping
+// Requests lists requests, newest first, and returns the cursor of the next
+// page; empty when there is none. The join with organisations lets one index
+// serve the lists of one organisation and of all of them.
+func (s *Store) Requests(ctx context.Context, p principal.Principal, f RequestFilter) ([]RequestRow, string, error) {
+	c, err := parseCursor(f.After)
+	if err != nil {
+		return nil, "", err
+	}
+	from, to := bounds(f.From, f.To)
+	limit := pageSize(f.Limit)
+	var out []RequestRow
+	err = s.view(ctx, p, func(tx pgx.Tx) (err error) {
+		rows, _ := tx.Query(ctx, `SELECT `+requestColumns+` FROM organisations o CROSS JOIN LATERAL (
+				SELECT * FROM request_log r WHERE r.organisation_id = o.id
+				   AND r.admitted_at >= $1 AND r.admitted_at < $2 AND r.admitted_at <= $3
+				   AND (r.admitted_at, r.node, r.boot, r.seq) < ($3, $4, $5, $6)
+				   AND ($7 = '' OR r.api_key = $7) AND ($8 = '' OR r.model = $8) AND ($9 = '' OR r.provider = $9) AND ($10 = '' OR r.state = $10)
+				 ORDER BY r.admitted_at DESC, r.node DESC, r.boot DESC, r.seq DESC LIMIT $11
+			) l WHERE ($12::uuid IS NULL OR o.id = $12)
+			ORDER BY l.admitted_at DESC, l.node DESC, l.boot DESC, l.seq DESC LIMIT $11`,
+			from, to, time.UnixMicro(c.micros), int64(c.id.Node), int64(c.id.Boot), int64(c.id.Seq),
+			f.Key, f.Model, f.Provider, f.State, limit+1, nullable(f.Organisation))
+		out, err = pgx.CollectRows(rows, scanRequest)
+		return err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("listing requests: %w", err)
+	}
+	next := ""
+	if len(out) > limit {
+		out = out[:limit]
+		last := out[limit-1]
+		next = cursor{micros: last.At.UnixMicro(), id: last.ID}.String()
+	}
+	return out, next, nil
 }
 
-// UsageRow is the sum over one group and one currency.
-type UsageRow struct {
-	Group        string `json:"group"`
-	Currency     string `json:"currency"`
-	Requests     int64  `json:"requests"` // that have ended
-	Errors       int64  `json:"errors"`
-	Refusals     int64  `json:"refusals"`
-	Unknown      int64  `json:"unknown"`
-	InputTokens  int64  `json:"input_tokens"`
-	OutputTokens int64  `json:"output_tokens"`
-	CachedTokens int64  `json:"cached_tokens"`
-	CostNano     int64  `json:"cost_nano"`
-	HeldNano     int64  `json:"held_nano"` // of CostNano, for unknown outcomes
+func nullable(org uuid.UUID) *uuid.UUID {
+	if org == uuid.Nil {
+		return nil
+	}
+	return &org
 }
 
-// Minute is one point of the overview's series.
-type Minute struct {
-	At       time.Time `json:"at"`
-	Requests int64     `json:"requests"`
-	Errors   int64     `json:"errors"`
-	Refusals int64     `json:"refusals"`
+// Request returns one request with all its destinations and the decision that
+// allowed it; the decision is nil if its trace has not been shipped.
+func (s *Store) Request(ctx context.Context, p principal.Principal, id RequestID) (RequestRow, *sovereignty.Decision, error) {
+	var row RequestRow
+	var body []byte
+	err := s.view(ctx, p, func(tx pgx.Tx) (err error) {
+		place := []any{int64(id.Node), int64(id.Boot), int64(id.Seq)}
+		rows, _ := tx.Query(ctx, `SELECT `+requestColumns+` FROM request_log l WHERE l.node = $1 AND l.boot = $2 AND l.seq = $3`, place...)
+		if row, err = pgx.CollectExactlyOneRow(rows, scanRequest); err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, `SELECT n, at, provider, provider_model, own, jurisdiction, controller, leaves_eea, restricted, safeguard
+			FROM request_attempts WHERE node = $1 AND boot = $2 AND seq = $3 ORDER BY n`, place...)
+		if row.Attempts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AttemptRow]); err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `SELECT body FROM decisions WHERE organisation_id = $1 AND hash = $2`, row.Organisation, row.Decision[:]).Scan(&body)
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = nil
+		}
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return row, nil, problem.New(problem.NotFound, "request-unknown", "There is no such request.").WithField("id").
+			WithMend("A request shows up here about a second after it began; one that was refused is in the list of refusals.")
+	}
+	if err != nil || body == nil {
+		return row, nil, err
+	}
+	d, err := sovereignty.ParseDecision(body)
+	if err != nil {
+		return row, nil, fmt.Errorf("reading the decision of %s: %w", id, err)
+	}
+	return row, &d, nil
 }
 
-// Amount is money in one currency.
-type Amount struct {
-	Currency string `json:"currency"`
-	Nano     int64  `json:"nano"`
-}
-
-// Overview is the console's first page.
-type Overview struct {
-	At        time.Time     `json:"at"`
-	Minutes   []Minute      `json:"minutes"` // the last 60, oldest first
-	Requests  int64         `json:"requests"`
-	Errors    int64         `json:"errors"`
-	Refusals  int64         `json:"refusals"`
-	P50       time.Duration `json:"p50_ns"` // latency of the last hour, to within 10 %
-	P95       time.Duration `json:"p95_ns"`
-	CostToday []Amount      `json:"cost_today"` // since midnight UTC
-	Unknown   int64         `json:"unknown"`    // outcomes of the last 24 hours that are unknown
-	HeldToday []Amount      `json:"held_today"`
-	Alarms    []AlarmRow    `json:"alarms"`    // of periods that are not over
-	Rejected  int64         `json:"rejected"`  // journal records set aside, ever; platform only
-	Transfers int64         `json:"transfers"` // of the last 24 hours
-}
-
-// AlarmRow is one alarm that was raised.
-type AlarmRow struct {
-	Budget
-	PeriodStart time.Time `json:"period_start"`
-	SpentNano   int64     `json:"spent_nano"`
-	RaisedAt    time.Time `json:"raised_at"`
-}
-
-// BudgetRow is a budget and what has become of it in the current period.
-type BudgetRow struct {
-	Budget
-	PeriodStart time.Time `json:"period_start"`
-	PeriodEnd   time.Time `json:"period_end,omitzero"`
-	SpentNano   int64     `json:"spent_nano"`  // settled, as the nodes last reported
-	LeasedNano  int64     `json:"leased_nano"` // held by nodes and not spent
-	Alarmed     bool      `json:"alarmed"`
+// Decision returns a stored decision of an organisation, for a refusal.
+func (s *Store) Decision(ctx context.Context, p principal.Principal, org uuid.UUID, hash [16]byte) (*sovereignty.Decision, error) {
+	var body []byte
+	err := s.view(ctx, p, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT body FROM decisions WHERE organisation_id = $1 AND hash = $2`, org, hash[:]).Scan(&body)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, problem.New(problem.NotFound, "decision-unknown", "There is no such decision.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a decision: %w", err)
+	}
+	d, err := sovereignty.ParseDecision(body)
+	if err != nil {
+		return nil, fmt.Errorf("reading a decision: %w", err)
+	}
+	return &d, nil
 }
