@@ -47,6 +47,9 @@ func (c *chatReader) message(m *object) {
 	role := m.needStr("role")
 	if role != "tool" {
 		c.answered(m.path)
+	}
+	switch role {
+	case "system", "developer", "user", "assistant":
 		m.refuse("name", "Put the name into the text.")
 	}
 	switch role {

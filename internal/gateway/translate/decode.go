@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -64,6 +65,14 @@ func (r *reader) refuse(path, detail, mend string) {
 		kind, mend = problem.Upstream, ""
 	}
 	r.fail(problem.New(kind, CodeNotTranslatable, detail).WithField(path).WithMend(mend))
+}
+
+// other is the API that is being translated to.
+func (r *reader) other() string {
+	if r.answer {
+		return "The API you are calling"
+	}
+	return "The provider's API"
 }
 
 func malformed(path, detail string) *problem.Error {
@@ -272,7 +281,7 @@ func (o *object) skip(keys ...string) {
 // refuse refuses a member that the other dialect has no word for.
 func (o *object) refuse(key, mend string) {
 	if n, ok := o.take(key); ok {
-		o.r.refuse(n.path, "The provider's API has nothing like it.", mend)
+		o.r.refuse(n.path, o.r.other()+" has nothing like it.", mend)
 	}
 }
 
@@ -283,12 +292,10 @@ func (o *object) unless(key, mend string, neutral ...string) {
 	if !ok {
 		return
 	}
-	for _, s := range neutral {
-		if string(n.raw) == s {
-			return
-		}
+	if slices.Contains(neutral, compact(n.raw)) {
+		return
 	}
-	o.r.refuse(n.path, "The provider's API has nothing like this value of it.", mend)
+	o.r.refuse(n.path, o.r.other()+" has nothing like this value of it.", mend)
 }
 
 // rest refuses the first member that nobody has read, unless it is null.
