@@ -59,6 +59,9 @@ func decode(body []byte) (object, bool) {
 }
 
 func asObject(v any) object {
+	if m, ok := v.(object); ok {
+		return m
+	}
 	m, _ := v.(map[string]any)
 	return m
 }
