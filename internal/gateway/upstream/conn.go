@@ -21,6 +21,8 @@ const (
 	inlineMax = 16 << 10
 	// uploadStep bounds one Write of a large body, so that progress is seen.
 	uploadStep = 256 << 10
+	// uploadGrace is how long a complete answer waits for the end of its upload.
+	uploadGrace = 10 * time.Millisecond
 )
 
 // mono is time since the process began, on the monotonic clock alone: half the
@@ -216,7 +218,9 @@ func (u *upload) write(w io.Writer, p []byte) error {
 	return err
 }
 
-// sent tells whether the whole request was written. A nil upload was, inline.
+// sent tells whether the whole request was written; a nil upload was, inline.
+// The server may have answered the last byte before the goroutine that wrote it
+// runs again, so it is waited for, shortly.
 func (u *upload) sent() bool {
 	if u == nil {
 		return true
@@ -225,6 +229,13 @@ func (u *upload) sent() bool {
 	case <-u.done:
 		return u.err == nil
 	default:
+	}
+	grace := time.NewTimer(uploadGrace)
+	defer grace.Stop()
+	select {
+	case <-u.done:
+		return u.err == nil
+	case <-grace.C:
 		return false
 	}
 }
