@@ -309,6 +309,14 @@ func (j *Journal) recoverTail(s *segment) error {
 		if err := j.tolerate(d); err != nil {
 			return err
 		}
+		switch {
+		case d.First == 0: // reading up to the last record need not come by it
+			s.damage = append(s.damage, d)
+		case d.Last == 0:
+			s.known = false
+		default:
+			s.last = max(s.last, d.Last)
+		}
 	}
 	if len(sum.damage) > 0 {
 		s.hurt = true
