@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,35 +12,44 @@ import (
 
 const (
 	redacted     = "[redacted]"
-	redactInput  = 16 << 10 // bytes of the text that are looked at
-	redactOutput = 2 << 10  // bytes of the text that remain
-	fragment     = 10       // bytes in a row of a secret that give too much away
+	redactInput  = 8 << 10 // bytes of the text that are looked at
+	redactOutput = 2 << 10 // bytes of the text that remain
+	fragment     = 10      // bytes in a row of a secret that give too much away
 )
 
 // credentials are the shapes that are removed whoever they belong to. Order
-// matters: the header forms take the rest of what they introduce.
+// matters: the header forms take the rest of what they introduce. A shape is
+// only tried on text that holds one of its hints, in lower case, because a
+// storm of 429s should not cost more than the requests did.
 var credentials = []struct {
+	hints []string
 	shape *regexp.Regexp
 	by    string
 }{
-	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`), redacted},
+	{[]string{"private key"},
+		regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`), redacted},
 	// scheme://user:password@host
-	{regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@"'<>]+@`), "${1}" + redacted + "@"},
-	// Authorization: anything; x-api-key: anything; "api_key": "anything"; api_key=anything
-	{regexp.MustCompile(`(?i)((?:proxy-)?authorization\\?["']?\s*[:=]\s*\\?["']?)(?:(?:bearer|basic|token|digest)\s+)?[^\s"'\\,;}\]]+`), "${1}" + redacted},
-	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9._~+/=*-]{6,}`), "${1} " + redacted},
-	{regexp.MustCompile(`(?i)((?:[a-z0-9]+[_-])*(?:api[_-]?key|apikey|access[_-]?key(?:[_-]?id)?|secret(?:[_-]?(?:access[_-]?)?key)?|client[_-]?secret|access[_-]?token|refresh[_-]?token|id[_-]?token|auth[_-]?token|session[_-]?token|password|passwd|x-goog-api-key|signature|sig)\\?["']?\s*[:=]\s*\\?["']?)[^\s"'\\,;&}\]]+`), "${1}" + redacted},
-	{regexp.MustCompile(`(?i)\b((?:set-)?cookie\\?["']?\s*:\s*)[^\r\n"]+`), "${1}" + redacted},
+	{[]string{"://"},
+		regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@"'<>]+@`), "${1}" + redacted + "@"},
+	{[]string{"authorization"},
+		regexp.MustCompile(`(?i)(authorization\\?["']?\s*[:=]\s*\\?["']?)(?:(?:bearer|basic|token|digest)\s+)?[^\s"'\\,;}\]]+`), "${1}" + redacted},
+	{[]string{"bearer", "basic"},
+		regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9._~+/=*-]{6,}`), "${1} " + redacted},
+	// x-api-key: anything; "api_key": "anything"; api_key=anything
+	{[]string{"key", "secret", "token", "passw", "sig"},
+		regexp.MustCompile(`(?i)((?:api[_-]?key|access[_-]?key(?:[_-]?id)?|secret(?:[_-]?(?:access[_-]?)?key)?|(?:access|refresh|id|auth|session)[_-]?token|password|passwd|signature|sig)\\?["']?\s*[:=]\s*\\?["']?)[^\s"'\\,;&}\]]+`), "${1}" + redacted},
+	{[]string{"cookie"},
+		regexp.MustCompile(`(?i)(cookie\\?["']?\s*:\s*)[^"]+`), "${1}" + redacted},
 	// JSON Web Token
-	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?`), redacted},
+	{[]string{"eyj"},
+		regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?`), redacted},
 	// vendors' prefixes, also where the vendor has starred out the middle
-	{regexp.MustCompile(`\b(?:sk|pk|rk|sess|org|proj|gsk|xai|hf|r8|nvapi|pplx|fnd|fdy|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[abprs]|dop_v1|AIza|ya29)[-_.][A-Za-z0-9*._-]{6,}`), redacted},
-	{regexp.MustCompile(`\bAIza[A-Za-z0-9_-]{20,}`), redacted},
-	{regexp.MustCompile(`\b(?:AKIA|ASIA|AROA|AIDA|AGPA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{12,}`), redacted},
-	{regexp.MustCompile(`\b[A-Za-z0-9]{2,}\*{3,}[A-Za-z0-9*]*`), redacted},
-	// what has no shape but length: 32 hexadecimal digits, 40 of base64 with digits
-	{regexp.MustCompile(`\b[0-9a-fA-F]{32,}\b`), redacted},
-	{regexp.MustCompile(`[A-Za-z0-9+/_-]{40,}={0,2}`), redacted},
+	{[]string{"sk-", "sk_", "pk-", "pk_", "rk_", "gsk_", "xai-", "hf_", "r8_", "nvapi-", "pplx-", "sess-", "fdy", "fnd", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "dop_v1_", "ya29"},
+		regexp.MustCompile(`\b(?:sk|pk|rk|gsk|xai|hf|r8|nvapi|pplx|sess|fdy|fnd|gh[pousr]|github_pat|glpat|xox[abprs]|dop_v1|ya29)[-_.][A-Za-z0-9*._-]{6,}`), redacted},
+	{[]string{"aiza"}, regexp.MustCompile(`\bAIza[A-Za-z0-9_-]{20,}`), redacted},
+	{[]string{"akia", "asia", "aroa", "aida", "agpa", "anpa", "anva", "abia", "acca"},
+		regexp.MustCompile(`\b(?:AKIA|ASIA|AROA|AIDA|AGPA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{12,}`), redacted},
+	{[]string{"***"}, regexp.MustCompile(`[A-Za-z0-9_-]*\*{3,}[A-Za-z0-9*]*`), redacted},
 }
 
 // Redact makes text from an upstream fit to show and to log: the given secrets
@@ -54,11 +64,50 @@ func Redact(text string, secrets ...string) string {
 			text = withoutSecret(text, form)
 		}
 	}
+	lower := strings.ToLower(text)
 	for _, c := range credentials {
-		text = c.shape.ReplaceAllString(text, c.by)
+		if slices.ContainsFunc(c.hints, func(hint string) bool { return strings.Contains(lower, hint) }) {
+			text = c.shape.ReplaceAllString(text, c.by)
+		}
 	}
-	return bounded(text, redactOutput)
+	return bounded(withoutRuns(text), redactOutput)
 }
+
+// withoutRuns replaces what has no shape but length: 32 hexadecimal digits, or
+// 40 characters of base64, in a row.
+func withoutRuns(text string) string {
+	var b strings.Builder
+	from, start, hexOnly := 0, 0, true
+	for i := 0; i <= len(text); i++ {
+		if i < len(text) && isBase64[text[i]] {
+			hexOnly = hexOnly && isHex(text[i])
+			continue
+		}
+		if n := i - start; n >= 40 || n >= 32 && hexOnly {
+			b.WriteString(text[from:start])
+			b.WriteString(redacted)
+			from = i
+		}
+		start, hexOnly = i+1, true
+	}
+	if from == 0 {
+		return text
+	}
+	b.WriteString(text[from:])
+	return b.String()
+}
+
+func isHex(ch byte) bool {
+	return ch >= '0' && ch <= '9' || ch >= 'a' && ch <= 'f' || ch >= 'A' && ch <= 'F'
+}
+
+// isBase64 marks the letters of both alphabets of base64 (RFC 4648).
+var isBase64 = func() (set [256]bool) {
+	for _, ch := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-=") {
+		set[ch] = true
+	}
+	return set
+}()
 
 // plain replaces control characters, format characters (which reorder or hide
 // text) and bytes that are not UTF-8.

@@ -55,9 +55,9 @@ func (s *scan) topValue(id keyID, h int, raw []byte) {
 		} else {
 			s.node(posInner)
 		}
-	case kSystem, kInstructions, kPrediction:
+	case kSystem, kInstructions:
 		s.node(posPart)
-	case kDocuments:
+	case kPrediction, kDocuments:
 		s.node(posInner)
 	case kTools:
 		s.tools()
