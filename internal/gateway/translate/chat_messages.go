@@ -132,6 +132,7 @@ func (c *chatReader) assistant(m *object) {
 	if refusal, ok := m.str("refusal"); ok && strings.TrimSpace(refusal) != "" {
 		blocks = append(blocks, text(refusal)) // it is what the assistant said
 	}
+	m.skip("parsed") // the SDK's own reading of content
 	m.unless("annotations", mendUseOpenAI, "[]")
 	m.refuse("audio", mendUseOpenAI)
 	m.refuse("function_call", "Use tool_calls.")
@@ -187,6 +188,7 @@ func (c *chatReader) toolCalls(m *object) []block {
 		if _, twice := c.open[id]; twice {
 			c.r.wrong(t.at("id"), "Two calls have this id.")
 		}
+		f.skip("parsed_arguments") // the SDK's own reading of arguments
 		name := f.needStr("name")
 		out = append(out, block{Type: "tool_use", ID: c.callID(id), Name: name, Input: c.arguments(f)})
 		c.call[id] = name

@@ -26,7 +26,9 @@ func ChatToMessages(body []byte, o Options) ([]byte, error) {
 		out.Model = o.Model
 	}
 	c := &chatReader{r: r}
-	c.messages(in)
+	if c.messages(in); r.err != nil {
+		return nil, r.err
+	}
 	out.System, out.Messages = c.systemPrompt(), c.turns
 	chatBounds(in, out, o)
 	chatSampling(in, out, o)

@@ -29,7 +29,9 @@ func MessagesToChat(body []byte, o Options) ([]byte, error) {
 	}
 	m := &messagesReader{r: r, reasoningField: o.ReasoningField}
 	m.systemPrompt(in)
-	m.messages(in)
+	if m.messages(in); r.err != nil {
+		return nil, r.err
+	}
 	out.Messages = m.out
 	messagesSampling(in, out, o)
 	messagesTools(in, out)

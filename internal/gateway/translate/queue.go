@@ -38,6 +38,8 @@ type streamBlock struct {
 	name    string
 	written []byte // for a tool all arguments, else what has not been sent
 	sent    int    // of written
+	checked int    // how much of written complete has looked at
+	whole   bool   // what it saw
 	started bool
 }
 
@@ -123,8 +125,19 @@ func (q *queue) advance(dst []byte) []byte {
 	return dst
 }
 
+// complete reports whether nothing can follow in the block. It is asked at
+// every delta while blocks wait, and looks at arguments only if they may just
+// have ended.
 func (b *streamBlock) complete() bool {
-	return b.kind != toolBlock || b.name != "" && json.Valid(b.written)
+	if b.kind != toolBlock {
+		return true
+	}
+	if b.name == "" || b.checked == len(b.written) && b.checked > 0 && !b.whole {
+		return false
+	}
+	b.checked = len(b.written)
+	b.whole = bytes.HasSuffix(bytes.TrimRight(b.written, " \n\r\t"), []byte("}")) && json.Valid(b.written)
+	return b.whole
 }
 
 // flush ends all blocks at the end of the answer.

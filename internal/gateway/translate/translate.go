@@ -1,6 +1,3 @@
-// Package translate knows how to say in one model API's dialect what was said
-// in the other's: OpenAI chat completions and Anthropic messages, requests,
-// answers, streams and errors, in both directions.
 package translate
 
 import "time"
