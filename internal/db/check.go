@@ -35,7 +35,7 @@ var isolations = []isolation{
 		`SELECT r.rolname::text, v.what FROM pg_roles r, LATERAL (VALUES (rolsuper, 'SUPERUSER'), (rolbypassrls, 'BYPASSRLS'),
 			(rolcreaterole, 'CREATEROLE'), (rolcreatedb, 'CREATEDB'), (rolreplication, 'REPLICATION')) v (has, what)
 		WHERE v.has AND r.rolname = ANY (@everyone)`,
-		"The database role %[1]s is %[2]s, which would let it past the walls between organisations.",
+		"The database role %[1]s has %[2]s, which would let it past the walls between organisations.",
 		"As an administrator: ALTER ROLE %[1]s NO%[2]s."},
 	{"role-member",
 		`SELECT m.rolname::text, g.rolname::text FROM pg_auth_members am JOIN pg_roles m ON m.oid = am.member JOIN pg_roles g ON g.oid = am.roleid
@@ -71,7 +71,7 @@ var isolations = []isolation{
 		    OR coalesce(pg_get_expr(p.polqual, p.polrelid), 'foundry_organisation()') !~ 'foundry_organisation\(\)'
 		    OR coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'foundry_organisation()') !~ 'foundry_organisation\(\)')`,
 		"The policy %[1]s on table %[2]s lets the application see or write rows whatever their organisation.",
-		"As foundry_migrator: drop it, or compare the row's organisation with foundry_organisation() in USING and WITH CHECK."},
+		"As foundry_migrator: DROP POLICY %[1]s ON %[2]s, or compare the row's organisation with foundry_organisation() in its USING and WITH CHECK."},
 	{"role-privilege",
 		`SELECT r.rolname::text, v.what, c.oid::regclass::text FROM pg_roles r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
 			LATERAL (VALUES ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) v (what)
@@ -103,7 +103,7 @@ var isolations = []isolation{
 		`SELECT 'foundry_organisation()' WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 			WHERE n.nspname = 'public' AND p.proname = 'foundry_organisation' AND p.pronargs = 0 AND p.provolatile = 's' AND NOT p.prosecdef)`,
 		"The function %[1]s, which every policy asks for the organisation, is missing or not STABLE.",
-		"As foundry_migrator: migrate, or ALTER FUNCTION foundry_organisation() STABLE."},
+		"As foundry_migrator: migrate, or ALTER FUNCTION %[1]s STABLE."},
 }
 
 // CheckRoles refuses to run when the database does not keep organisations
@@ -170,7 +170,8 @@ func refuse(found []breach) error {
 
 // names lists roles and logins for the rules.
 func (c Config) names() pgx.NamedArgs {
-	var everyone, running, application, own []string
+	var everyone, running, application []string
+	own := []string{} // not nil: nothing is unlike all of NULL
 	for _, role := range Roles {
 		names := []string{string(role)}
 		if login := c.login(role).User; login != string(role) {

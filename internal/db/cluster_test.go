@@ -269,20 +269,7 @@ func TestASurvivorIsStoppedBeforeANewStart(t *testing.T) {
 	stop(t, c)
 	// A server that nobody supervises, as after a kill on a system where the
 	// kernel does not pass it on.
-	info, err := os.Stat(c.DataDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	owner := info.Sys().(*syscall.Stat_t)
-	ctl := exec.Command(filepath.Join(c.BinDir(), "pg_ctl"), "start", "-w", "-s", "-D", c.DataDir(), "-l", "/dev/null",
-		"-o", "-c config_file="+filepath.Join(o.Dir, "etc", "postgresql.conf"))
-	ctl.Dir = "/"
-	if os.Geteuid() == 0 {
-		ctl.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
-	}
-	if out, err := ctl.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	pgCtl(t, c, "start", "-w", "-l", "/dev/null", "-o", "-c config_file="+filepath.Join(o.Dir, "etc", "postgresql.conf"))
 	text, err := os.ReadFile(filepath.Join(c.DataDir(), "postmaster.pid"))
 	if err != nil {
 		t.Fatal(err)

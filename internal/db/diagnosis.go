@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -62,7 +63,7 @@ var severity = regexp.MustCompile(`^.*?\b(?:FATAL|PANIC|ERROR|WARNING|LOG|initdb
 func diagnose(dir, what, text string, cause error) error {
 	last := ""
 	for _, m := range serious.FindAllStringSubmatch(text, -1) {
-		last = strings.TrimSuffix(strings.TrimSpace(m[1]), ".")
+		last = sentence(m[1])
 	}
 	for _, s := range symptoms {
 		at := s.text.FindStringIndex(text)
@@ -72,7 +73,8 @@ func diagnose(dir, what, text string, cause error) error {
 		return s.explain(dir, lineAt(text, at[0])).Wrap(fmt.Errorf("%s: %w: %s", what, orUnknown(cause), tail(text, 2000)))
 	}
 	if last == "" {
-		last = strings.TrimSpace(tail(text, 200))
+		wrote := strings.TrimSpace(text)
+		last = sentence(tail(wrote[strings.LastIndexByte(wrote, '\n')+1:], 200))
 	}
 	if last == "" {
 		last = orUnknown(cause).Error()
@@ -96,6 +98,18 @@ func lineAt(text string, at int) string {
 	if m := severity.FindStringIndex(line); m != nil {
 		line = line[m[1]:]
 	}
+	return sentence(line)
+}
+
+// sentence fits a line into a sentence of ours, and keeps what would move a
+// terminal's cursor out of it.
+func sentence(line string) string {
+	line = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(line, "?"))
 	return strings.TrimSuffix(strings.TrimSpace(line), ".")
 }
 

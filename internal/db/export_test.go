@@ -25,3 +25,14 @@ type Installed = server
 
 // InstalledIn returns where it is.
 func InstalledIn(s server) string { return s.dir }
+
+const MigrationLock = migrationLock
+
+// SignsInAs returns the user and the options a role would connect with.
+func SignsInAs(c Config, role Role) (user, options string, err error) {
+	pc, err := c.withDefaults().pool(role)
+	if err != nil {
+		return "", "", err
+	}
+	return pc.ConnConfig.User, pc.ConnConfig.RuntimeParams["options"], nil
+}
