@@ -103,7 +103,6 @@ type table struct {
 	name    string // also of the prepared statement
 	insert  string
 	columns []column
-	oids    []uint32 // of the arrays
 	formats []int16
 	values  [][]byte
 }
@@ -114,10 +113,10 @@ type field struct {
 	element uint32
 }
 
-var arrayOf = map[uint32]uint32{
-	pgtype.Int8OID: pgtype.Int8ArrayOID, pgtype.Int4OID: pgtype.Int4ArrayOID, pgtype.Int2OID: pgtype.Int2ArrayOID,
-	pgtype.TextOID: pgtype.TextArrayOID, pgtype.ByteaOID: pgtype.ByteaArrayOID, pgtype.BoolOID: pgtype.BoolArrayOID,
-	pgtype.UUIDOID: pgtype.UUIDArrayOID, pgtype.TimestamptzOID: pgtype.TimestamptzArrayOID, pgtype.JSONOID: pgtype.JSONArrayOID,
+var arrayOf = map[uint32]string{
+	pgtype.Int8OID: "bigint[]", pgtype.Int4OID: "integer[]", pgtype.Int2OID: "smallint[]",
+	pgtype.TextOID: "text[]", pgtype.ByteaOID: "bytea[]", pgtype.BoolOID: "boolean[]",
+	pgtype.UUIDOID: "uuid[]", pgtype.TimestamptzOID: "timestamptz[]", pgtype.JSONOID: "json[]",
 }
 
 func newTable(name string, fields ...field) *table {
@@ -129,9 +128,8 @@ func newTable(name string, fields ...field) *table {
 			params.WriteString(", ")
 		}
 		names.WriteString(f.name)
-		params.WriteString("$" + strconv.Itoa(i+1))
+		params.WriteString("$" + strconv.Itoa(i+1) + "::" + arrayOf[f.element])
 		t.columns[i].element = f.element
-		t.oids = append(t.oids, arrayOf[f.element])
 		t.formats = append(t.formats, 1)
 	}
 	// No conflict target: naming one would need SELECT, which the shipper lacks.
