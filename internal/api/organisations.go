@@ -1,0 +1,193 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sort"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/gateway"
+	"github.com/missionopsai/foundry/internal/problem"
+	"github.com/missionopsai/foundry/internal/sovereignty"
+)
+
+// Organisation is an organisation with its policy.
+type Organisation struct {
+	access.Organisation
+	Policy sovereignty.Policy `json:"policy"`
+	Text   []string           `json:"policy_text" doc:"What the policy says, in sentences."`
+}
+
+type createOrganisation struct {
+	Caller
+	Body struct {
+		Name   string              `json:"name" doc:"1 to 63 lower-case letters, digits and dashes."`
+		Policy *sovereignty.Policy `json:"policy,omitempty" doc:"Default: the fleet's own models in the EEA only."`
+	}
+}
+
+type byName struct {
+	Caller
+	Name string `path:"name"`
+}
+
+type setPolicy struct {
+	Caller
+	Name string `path:"name"`
+	Body sovereignty.Policy
+}
+
+func (a *API) organisations() {
+	register(a, http.MethodPost, "/organisations", "organisation-create", "Make an organisation", func(ctx context.Context, in *createOrganisation) (Organisation, error) {
+		policy := sovereignty.DefaultPolicy()
+		if in.Body.Policy != nil {
+			policy = *in.Body.Policy
+		}
+		if err := policy.Validate(); err != nil {
+			return Organisation{}, err
+		}
+		o, err := access.CreateOrganisation(ctx, a.DB, in.Principal, in.Body.Name)
+		if err != nil {
+			return Organisation{}, err
+		}
+		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, policy); err != nil {
+			return Organisation{}, err
+		}
+		return withPolicy(o, policy), a.Gateway.Refresh(ctx)
+	})
+	register(a, http.MethodGet, "/organisations", "organisation-list", "List organisations", func(ctx context.Context, in *struct{ Caller }) ([]Organisation, error) {
+		if err := platformOnly(in.Principal); err != nil {
+			return nil, err
+		}
+		out := []Organisation{}
+		for _, o := range a.Verifier.Directory().Organisations() {
+			out = append(out, withPolicy(*o, a.Gateway.Policy(o.ID)))
+		}
+		sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+		return out, nil
+	})
+	register(a, http.MethodGet, "/organisations/{name}", "organisation-show", "Show an organisation", func(ctx context.Context, in *byName) (Organisation, error) {
+		o, err := a.organisation(in.Principal, in.Name)
+		if err != nil {
+			return Organisation{}, err
+		}
+		return withPolicy(*o, a.Gateway.Policy(o.ID)), nil
+	})
+	register(a, http.MethodPut, "/organisations/{name}/policy", "policy-set", "Replace an organisation's policy", func(ctx context.Context, in *setPolicy) (Organisation, error) {
+		o, err := a.organisation(in.Principal, in.Name)
+		if err != nil {
+			return Organisation{}, err
+		}
+		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, in.Body); err != nil {
+			return Organisation{}, err
+		}
+		return withPolicy(*o, in.Body), a.Gateway.Refresh(ctx)
+	})
+}
+
+func withPolicy(o access.Organisation, p sovereignty.Policy) Organisation {
+	return Organisation{Organisation: o, Policy: p, Text: splitLines(p.Text())}
+}
+
+type createKey struct {
+	Caller
+	Body struct {
+		Organisation      string                `json:"organisation" doc:"Name of the organisation."`
+		Name              string                `json:"name" doc:"What uses the key."`
+		ClassFloor        sovereignty.DataClass `json:"class_floor,omitempty" doc:"Least data class that requests of this key count as."`
+		RequestsPerMinute int64                 `json:"requests_per_minute,omitempty"`
+		TokensPerMinute   int64                 `json:"tokens_per_minute,omitempty"`
+		ExpiresAt         *time.Time            `json:"expires_at,omitempty"`
+	}
+}
+
+// Key is an API key, with the names that people use.
+type Key struct {
+	access.Key
+	OrganisationName string `json:"organisation_name"`
+	Class            string `json:"class,omitempty"`
+	Status           string `json:"status"`
+	Token            string `json:"token,omitempty" doc:"Shown once, when the key is made."`
+}
+
+type listKeys struct {
+	Caller
+	Organisation string `query:"organisation"`
+}
+
+type byID struct {
+	Caller
+	ID string `path:"id"`
+}
+
+func (a *API) keys() {
+	register(a, http.MethodPost, "/keys", "key-create", "Make an API key", func(ctx context.Context, in *createKey) (Key, error) {
+		o, err := a.organisation(in.Principal, in.Body.Organisation)
+		if err != nil {
+			return Key{}, err
+		}
+		k, token, err := a.Verifier.CreateKey(ctx, a.DB, in.Principal, access.NewKey{Organisation: o.ID, Name: in.Body.Name,
+			ClassFloor: int16(in.Body.ClassFloor), RequestsPerMinute: in.Body.RequestsPerMinute, TokensPerMinute: in.Body.TokensPerMinute,
+			ExpiresAt: in.Body.ExpiresAt})
+		if err != nil {
+			return Key{}, err
+		}
+		out := a.key(&k)
+		out.Token = token
+		return out, a.Gateway.Refresh(ctx)
+	})
+	register(a, http.MethodGet, "/keys", "key-list", "List API keys", func(ctx context.Context, in *listKeys) ([]Key, error) {
+		if err := platformOnly(in.Principal); err != nil {
+			return nil, err
+		}
+		out := []Key{}
+		for _, k := range a.Verifier.Directory().Keys() {
+			if v := a.key(k); in.Organisation == "" || in.Organisation == v.OrganisationName {
+				out = append(out, v)
+			}
+		}
+		sort.Slice(out, func(i, j int) bool {
+			return out[i].OrganisationName < out[j].OrganisationName || out[i].OrganisationName == out[j].OrganisationName && out[i].Name < out[j].Name
+		})
+		return out, nil
+	})
+	register(a, http.MethodDelete, "/keys/{id}", "key-revoke", "Revoke an API key", func(ctx context.Context, in *byID) (Key, error) {
+		k, err := access.RevokeKey(ctx, a.DB, in.Principal, in.ID)
+		if err != nil {
+			return Key{}, err
+		}
+		return a.key(&k), a.Gateway.Refresh(ctx)
+	})
+}
+
+func (a *API) key(k *access.Key) Key {
+	v := Key{Key: *k, Status: k.Status(time.Now())}
+	if k.ClassFloor != 0 {
+		v.Class = sovereignty.DataClass(k.ClassFloor).String()
+	}
+	if o := a.Verifier.Directory().Organisation(k.Organisation); o != nil {
+		v.OrganisationName = o.Name
+	}
+	return v
+}
+
+// organisation finds an organisation by name or id, for a platform principal.
+func (a *API) organisation(p principalT, name string) (*access.Organisation, error) {
+	if err := platformOnly(p); err != nil {
+		return nil, err
+	}
+	d := a.Verifier.Directory()
+	if o := d.OrganisationNamed(name); o != nil {
+		return o, nil
+	}
+	if id, err := uuid.Parse(name); err == nil {
+		if o := d.Organisation(id); o != nil {
+			return o, nil
+		}
+	}
+	return nil, problem.New(problem.NotFound, "organisation-unknown", fmt.Sprintf("There is no organisation named %q.", name)).
+		WithField("organisation").WithMend("`foundry org list` shows them.")
+}

@@ -1,0 +1,166 @@
+// Package cli knows the command line: it translates words and flags into
+// calls of a running node's local interface, and answers into text or JSON.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/missionopsai/foundry/internal/problem"
+	"github.com/spf13/cobra"
+)
+
+// app is what every command needs.
+type app struct {
+	version string
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	dataDir string
+	json    bool
+}
+
+// usageError marks a command line that cobra could not read.
+type usageError struct{ error }
+
+// Run executes one command line and returns the exit code (sysexits.h).
+func Run(version string, args []string, in io.Reader, out, errw io.Writer) int {
+	a := &app{version: version, in: in, out: out, err: errw}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errw)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	return a.report(err)
+}
+
+// report shows an error once, in the form that was asked for.
+func (a *app) report(err error) int {
+	var usage usageError
+	var p *problem.Error
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
+		p = problem.New(problem.Invalid, "usage", sentence(err.Error())).WithMend("Run with --help to see what there is.")
+	default:
+		p = problem.New(problem.Internal, "failed", sentence(err.Error()))
+	}
+	if a.json {
+		body, _ := json.MarshalIndent(p, "", "  ")
+		fmt.Fprintln(a.err, string(body))
+		return p.Kind.Exit()
+	}
+	fmt.Fprint(a.err, "error: ")
+	if p.Field != "" {
+		fmt.Fprintf(a.err, "%s: ", p.Field)
+	}
+	fmt.Fprintln(a.err, p.Detail)
+	if p.Mend != "" {
+		fmt.Fprintln(a.err, "  →", p.Mend)
+	}
+	if p.Kind == problem.Internal && p.Err != nil {
+		fmt.Fprintln(a.err, "  cause:", p.Err)
+	}
+	return p.Kind.Exit()
+}
+
+// sentence makes cobra's fragments readable beside Foundry's own errors.
+func sentence(s string) string {
+	s = strings.TrimSpace(strings.SplitN(s, "\n", 2)[0])
+	if s == "" {
+		return "The command failed."
+	}
+	s = strings.ToUpper(s[:1]) + s[1:]
+	if !strings.HasSuffix(s, ".") {
+		s += "."
+	}
+	return s
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "foundry",
+		Short: "Sovereign AI orchestration platform",
+		Long: `Foundry serves AI models to many organisations under enforced rules about
+where data may go, and proves what it did.
+
+Start a node with ` + "`foundry up`" + `; every other command talks to the node that runs
+on the same data directory.`,
+		SilenceErrors: true, SilenceUsage: true, Version: a.version,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", envOr("FOUNDRY_DATA_DIR", ""), "the node's data directory (default ./var, or FOUNDRY_DATA_DIR)")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.AddGroup(&cobra.Group{ID: "node", Title: "This node:"}, &cobra.Group{ID: "clients", Title: "Organisations and keys:"},
+		&cobra.Group{ID: "requests", Title: "Requests and cost:"})
+	for _, c := range []*cobra.Command{a.up(), a.status(), a.console(), a.ca(), a.config(), a.database(), a.journal(), a.audit()} {
+		c.GroupID = "node"
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{a.org(), a.key()} {
+		c.GroupID = "clients"
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{a.route(), a.request(), a.usage(), a.transfers(), a.budget()} {
+		c.GroupID = "requests"
+		root.AddCommand(c)
+	}
+	root.AddCommand(a.simulator(), a.reference())
+	return root
+}
+
+func envOr(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// group is a command that only holds others.
+func group(use, short string, children ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c.AddCommand(children...)
+	return c
+}
+
+// exactly is cobra.ExactArgs with the names of what is missing.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usageError{fmt.Errorf("%s is missing: use `%s`", names[len(args)], cmd.UseLine())}
+		case len(args) > len(names):
+			return usageError{fmt.Errorf("%q is one word too many: use `%s`", args[len(names)], cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// print shows v as JSON if asked, otherwise what text writes.
+func (a *app) print(v any, text func(w io.Writer)) error {
+	if a.json {
+		enc := json.NewEncoder(a.out)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
+	text(w)
+	return w.Flush()
+}

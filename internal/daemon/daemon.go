@@ -1,0 +1,336 @@
+// Package daemon knows how the parts make one process: it is the only place
+// that wires them, and main and the end-to-end tests start the same struct.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/api"
+	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/gateway"
+	"github.com/missionopsai/foundry/internal/gateway/journal"
+	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/gateway/simulator"
+	"github.com/missionopsai/foundry/internal/keys"
+	"github.com/missionopsai/foundry/internal/principal"
+	"github.com/missionopsai/foundry/internal/problem"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options start a daemon.
+type Options struct {
+	Config   Config
+	Version  string
+	Log      *slog.Logger
+	Clock    func() time.Time
+	Progress func(step string) // told what is being done while starting; may be nil
+}
+
+// Daemon is a running node.
+type Daemon struct {
+	config  Config
+	version string
+	log     *slog.Logger
+	clock   func() time.Time
+	node    node
+	started time.Time
+
+	countryAssumed bool
+
+	lock      *lock
+	cluster   *db.Cluster // nil with an external database
+	db        *db.DB
+	keyring   *keys.Keyring
+	authority *authority
+	journal   *journal.Journal
+	shipper   *ledger.Shipper
+	budgets   *ledger.Budgets
+	gateway   *gateway.Gateway
+	verifier  *access.Verifier
+	api       *api.API
+	registry  *prometheus.Registry
+	console   http.Handler
+	simulator *http.Server
+	servers   []*server
+
+	// FirstKey is the token of the key made on the very first start; empty
+	// afterwards.
+	FirstKey string
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	failed  chan error
+}
+
+// Start brings a node up. When it returns without an error the node answers.
+func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
+	d := &Daemon{config: o.Config.withDefaults(), version: o.Version, log: o.Log, clock: o.Clock, failed: make(chan error, 4)}
+	if d.clock == nil {
+		d.clock = time.Now
+	}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	d.started = d.clock()
+	d.countryAssumed = o.Config.Node.Country == ""
+	if err := d.config.Validate(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = d.Stop(context.WithoutCancel(ctx))
+		}
+	}()
+	life, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	step := o.Progress
+	if step == nil {
+		step = func(string) {}
+	}
+	for _, s := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"Preparing the data directory", d.prepare},
+		{"Taking the addresses", d.listen},
+		{"Starting PostgreSQL", d.startDatabase},
+		{"Opening the journal", d.openJournal},
+		{"Making the gateway", d.makeGateway},
+		{"Making the first organisation and key", d.bootstrap},
+		{"Opening the interfaces", d.makeInterfaces},
+	} {
+		step(s.name)
+		if err := s.do(ctx); err != nil {
+			return nil, err
+		}
+	}
+	d.run(life)
+	d.serve()
+	return d, nil
+}
+
+// prepare takes the data directory and reads identity and keys.
+func (d *Daemon) prepare(context.Context) (err error) {
+	if d.config.DataDir, err = prepareDir(d.config.DataDir); err != nil {
+		return err
+	}
+	if d.lock, err = takeLock(d.config.DataDir, d.clock()); err != nil {
+		return err
+	}
+	if d.node, err = nextBoot(d.config.DataDir); err != nil {
+		return err
+	}
+	kek, err := d.config.Keys.KEK.Path("keys.kek")
+	if err != nil {
+		return err
+	}
+	d.keyring, err = keys.Open(keys.Options{Dir: filepath.Join(d.config.DataDir, "keys"), KEKFile: kek,
+		Production: d.config.Mode == Production, DataDir: d.config.DataDir})
+	if err != nil {
+		return err
+	}
+	if d.authority, err = openAuthority(d.config.DataDir, d.keyring, d.clock()); err != nil {
+		return err
+	}
+	mac, err := d.keyring.MACKey("api key tag")
+	if err != nil {
+		return fmt.Errorf("deriving the token MAC key: %w", err)
+	}
+	d.verifier = access.NewVerifier(mac)
+	return nil
+}
+
+// openJournal recovers the journal and closes what earlier starts left open.
+func (d *Daemon) openJournal(ctx context.Context) (err error) {
+	d.journal, err = journal.Open(filepath.Join(d.config.DataDir, "journal"), journal.Options{
+		Node: d.node.Number, Boot: d.node.Boot, Seal: d.keyring.Seal, Open: d.keyring.Open,
+		MaxBytes: d.config.Limits.JournalBytes, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	swept, err := ledger.Sweep(ctx, d.journal, d.node.Boot, d.clock())
+	if err != nil {
+		return fmt.Errorf("sweeping open requests of earlier starts: %w", err)
+	}
+	if swept > 0 {
+		d.log.Warn("requests whose outcome is unknown", "count", swept)
+	}
+	d.shipper = ledger.NewShipper(d.journal, d.db, ledger.ShipperOptions{Node: d.node.Number, Boot: d.node.Boot, Seal: d.keyring.Seal, Log: d.log})
+	d.budgets = ledger.NewBudgets(d.db, ledger.BudgetOptions{Node: d.node.Number, Boot: d.node.Boot, Log: d.log, Alarm: d.budgetAlarm})
+	return nil
+}
+
+// budgetAlarm makes a budget's alarm heard: in the log, and in the audit log.
+func (d *Daemon) budgetAlarm(a ledger.Alarm) {
+	d.log.Warn("budget alarm", "organisation", a.Budget.Organisation, "budget", a.Budget.ID, "spent_nano", a.SpentNano, "limit_nano", a.Budget.LimitNano)
+}
+
+func (d *Daemon) makeGateway(ctx context.Context) (err error) {
+	d.registry = prometheus.NewRegistry()
+	config := d.config.Config
+	listener, dial := simulator.Listen()
+	d.simulator = simulator.Serve(listener, simulator.New(simulator.Options{Format: simulator.OpenAI, Forget: true, Commands: true}))
+	if len(config.Providers) == 0 {
+		config.Providers = findProviders(ctx, d.config.Node.Country)
+	}
+	for i := range config.Providers {
+		homeFacts(&config.Providers[i], d.config.Node.Country)
+	}
+	d.gateway, err = gateway.New(gateway.Options{
+		Config: config, Node: d.node.Number, Boot: d.node.Boot, DB: d.db,
+		Recorder: ledger.NewRecorder(d.journal, d.node.Number, d.node.Boot), Budgets: d.budgets, Verifier: d.verifier,
+		Seal: d.keyring.Seal, Open: d.keyring.Open, Snapshot: filepath.Join(d.config.DataDir, "snapshot.sealed"),
+		Simulator: dial, Metrics: gateway.NewMetrics(d.registry), Log: d.log, Clock: d.clock,
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.gateway.Restore(); err != nil {
+		d.log.Warn("the snapshot of keys and policies was not used", "error", err)
+	}
+	if err := d.gateway.Refresh(ctx); err != nil {
+		if d.gateway.Age() > 24*time.Hour {
+			return err // no snapshot either: nobody could be answered
+		}
+		d.log.Warn("starting from the snapshot of keys and policies", "error", err)
+	}
+	for _, p := range d.gateway.Providers() {
+		if p.Facts.Own {
+			d.gateway.ProbeOnce(ctx, p) // so that models are there from the first moment
+		}
+	}
+	return nil
+}
+
+// FirstOrganisation is the organisation made on the very first start.
+const FirstOrganisation = "default"
+
+// bootstrap makes the first organisation and key where there is none.
+func (d *Daemon) bootstrap(ctx context.Context) error {
+	if len(d.verifier.Directory().Organisations()) > 0 || !d.db.Healthy() {
+		return nil
+	}
+	who := principal.Node("bootstrap")
+	org, err := access.CreateOrganisation(ctx, d.db, who, FirstOrganisation)
+	if err != nil {
+		return err
+	}
+	_, token, err := d.verifier.CreateKey(ctx, d.db, who, access.NewKey{Organisation: org.ID, Name: "first-key"})
+	if err != nil {
+		return err
+	}
+	d.FirstKey = token
+	return d.gateway.Refresh(ctx)
+}
+
+func (d *Daemon) makeInterfaces(context.Context) error {
+	store := ledger.NewStore(d.db)
+	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Store: store,
+		Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})
+	return nil
+}
+
+// consoleLink makes a one-time sign-in link for the console.
+func (d *Daemon) consoleLink(principal.Principal) (string, time.Time, error) {
+	return "", time.Time{}, problem.New(problem.Unsupported, "console-missing", "This node has no console.")
+}
+
+// run starts the background work.
+func (d *Daemon) run(ctx context.Context) {
+	d.running.Go(func() { d.gateway.Run(ctx) })
+	d.running.Go(func() {
+		if err := d.shipper.Run(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("shipping stopped", "error", err)
+		}
+	})
+	d.running.Go(func() {
+		if err := d.budgets.Run(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("budget leasing stopped", "error", err)
+		}
+	})
+}
+
+// Wait blocks until ctx ends or the node cannot go on.
+func (d *Daemon) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-d.failed:
+		return err
+	}
+}
+
+const (
+	drainTimeout = 10 * time.Second // for requests in flight
+	flushTimeout = 10 * time.Second // for what is not shipped yet
+)
+
+// Stop ends the node: no new requests, those in flight finish, the journal is
+// shipped as far as the database answers, PostgreSQL shuts down.
+func (d *Daemon) Stop(ctx context.Context) error {
+	var errs []error
+	drain, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	for _, s := range d.servers {
+		errs = append(errs, s.stop(drain))
+	}
+	if d.stop != nil {
+		d.stop()
+	}
+	d.running.Wait()
+	flush, cancelFlush := context.WithTimeout(ctx, flushTimeout)
+	defer cancelFlush()
+	if d.shipper != nil && d.db.Healthy() {
+		if err := d.shipper.Flush(flush); err != nil {
+			d.log.Warn("not everything was shipped; the next start ships the rest", "error", err)
+		}
+		if err := d.budgets.Close(flush); err != nil {
+			d.log.Warn("budget leases were not returned", "error", err)
+		}
+	}
+	if d.journal != nil {
+		errs = append(errs, d.journal.Close(flush))
+	}
+	if d.simulator != nil {
+		_ = d.simulator.Close()
+	}
+	if d.db != nil {
+		d.db.Close()
+	}
+	if d.cluster != nil {
+		errs = append(errs, d.cluster.Stop(flush))
+	}
+	if d.lock != nil {
+		d.lock.release()
+	}
+	return errors.Join(errs...)
+}
+
+// URL is how clients reach the node.
+func (d *Daemon) URL() string {
+	if u := d.config.Listen.PublicURL; u != "" {
+		return strings.TrimSuffix(u, "/")
+	}
+	host, port, _ := net.SplitHostPort(d.httpsAddress())
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "https://" + net.JoinHostPort(host, port)
+}
+
+// DataDir is the absolute path of the data directory.
+func (d *Daemon) DataDir() string { return d.config.DataDir }
+
+// Mode is development or production.
+func (d *Daemon) Mode() string { return d.config.Mode }

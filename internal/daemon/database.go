@@ -1,0 +1,91 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/missionopsai/foundry/internal/db"
+)
+
+func roleNames() []string {
+	var out []string
+	for _, r := range db.Roles {
+		out = append(out, string(r))
+	}
+	return out
+}
+
+func knownRole(name string) bool {
+	for _, r := range db.Roles {
+		if string(r) == name {
+			return true
+		}
+	}
+	return false
+}
+
+// startDatabase starts the private cluster, or finds the external server, and
+// brings the schema up to date. An external server that is away does not stop
+// the node: the gateway then works from its snapshot.
+func (d *Daemon) startDatabase(ctx context.Context) error {
+	cfg, err := d.databaseConfig(ctx)
+	if err != nil {
+		return err
+	}
+	if d.db, err = db.Open(ctx, cfg, d.log); err != nil {
+		return err
+	}
+	if !d.db.Healthy() {
+		if d.cluster != nil {
+			return d.db.WaitHealthy(ctx)
+		}
+		d.log.Warn("the database does not answer; starting without it")
+		d.running.Go(func() { d.migrateLater(cfg) })
+		return nil
+	}
+	return d.migrate(ctx, cfg)
+}
+
+func (d *Daemon) migrate(ctx context.Context, cfg db.Config) error {
+	if err := db.Migrate(ctx, cfg, d.log); err != nil {
+		return err
+	}
+	if err := db.CheckSchema(ctx, d.db); err != nil {
+		return err
+	}
+	return db.CheckRoles(ctx, d.db)
+}
+
+// migrateLater does at the database's return what could not be done at the
+// start. A database that must not be used ends the node.
+func (d *Daemon) migrateLater(cfg db.Config) {
+	ctx := context.Background()
+	if err := d.db.WaitHealthy(ctx); err != nil {
+		return
+	}
+	if err := d.migrate(ctx, cfg); err != nil {
+		d.failed <- fmt.Errorf("the database came back but cannot be used: %w", err)
+	}
+}
+
+func (d *Daemon) databaseConfig(ctx context.Context) (db.Config, error) {
+	c := d.config.Database
+	if c.DSN != "" {
+		cfg := db.Config{DSN: c.DSN, Users: map[db.Role]db.Login{}}
+		for role, secret := range c.Passwords {
+			password, err := secret.Read("database.passwords." + role)
+			if err != nil {
+				return cfg, err
+			}
+			cfg.Users[db.Role(role)] = db.Login{Password: password}
+		}
+		return cfg, nil
+	}
+	cluster, err := db.StartCluster(ctx, db.ClusterOptions{Dir: filepath.Join(d.config.DataDir, "postgres"), BinDir: c.BinDir, Log: d.log})
+	if err != nil {
+		return db.Config{}, err
+	}
+	d.cluster = cluster
+	return cluster.Config(), nil
+}

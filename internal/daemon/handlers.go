@@ -1,0 +1,198 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/principal"
+	"github.com/missionopsai/foundry/internal/problem"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
+)
+
+// hsts tells browsers to use HTTPS only, for a year (RFC 6797).
+var hsts = []string{"max-age=31536000"}
+
+// public answers clients: the model endpoints first, because they are the hot
+// path, then health, metrics and the console. direct is true for the TLS
+// listener and false behind a reverse proxy, where every peer is local and
+// metrics would be open to the world.
+func (d *Daemon) public(direct bool) http.Handler {
+	metrics := d.metrics()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Strict-Transport-Security"] = hsts
+		path := r.URL.Path
+		switch {
+		case strings.HasPrefix(path, "/v1/"):
+			d.gateway.ServeHTTP(w, r)
+		case path == "/healthz":
+			d.healthz(w, r)
+		case path == "/readyz":
+			d.readyz(w, r)
+		case path == "/metrics" && direct && loopback(r.RemoteAddr):
+			metrics.ServeHTTP(w, r)
+		case d.console != nil:
+			d.console.ServeHTTP(w, r)
+		default:
+			problem.Write(w, problem.New(problem.NotFound, "path-unknown", "There is nothing here."))
+		}
+	})
+}
+
+func loopback(remote string) bool {
+	host, _, err := net.SplitHostPort(remote)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+func (d *Daemon) metrics() http.Handler {
+	return promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{})
+}
+
+// redirect sends browsers and SDKs to HTTPS with 308, which keeps the method
+// (RFC 9110). The target host is the configured one or, by default, the one
+// that was asked for: never anything else that the client says.
+func (d *Daemon) redirect() http.Handler {
+	_, port, _ := net.SplitHostPort(d.httpsAddress())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		target := d.config.Listen.PublicURL
+		if target == "" {
+			host, _, err := net.SplitHostPort(r.Host)
+			if err != nil {
+				host = r.Host
+			}
+			if !plainHost(host) {
+				problem.Write(w, problem.New(problem.Invalid, "host", "The Host header is not a host name."))
+				return
+			}
+			target = "https://" + net.JoinHostPort(strings.Trim(host, "[]"), port)
+		}
+		w.Header().Set("Location", strings.TrimSuffix(target, "/")+r.URL.RequestURI())
+		w.WriteHeader(http.StatusPermanentRedirect)
+	})
+}
+
+func plainHost(host string) bool {
+	host = strings.Trim(host, "[]")
+	if net.ParseIP(host) != nil {
+		return true
+	}
+	return host != "" && len(host) <= 253 && strings.Trim(strings.ToLower(host), "abcdefghijklmnopqrstuvwxyz0123456789.-_") == ""
+}
+
+// healthz says that the process answers.
+func (d *Daemon) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "version": d.version})
+}
+
+// Readiness is what a load balancer or an operator asks before sending work here.
+type Readiness struct {
+	Status      string        `json:"status"` // ready, degraded or unready
+	Database    bool          `json:"database"`
+	SnapshotAge time.Duration `json:"snapshot_age_ns"`
+	Queue       uint64        `json:"journal_queue"` // events not shipped yet
+	Journal     string        `json:"journal"`       // ok, or why it refuses
+}
+
+// ready says whether requests can be answered: not whether everything is well.
+// A lost database is degraded, not unready, as long as keys may be trusted.
+func (d *Daemon) ready() Readiness {
+	q := d.shipper.Queue()
+	r := Readiness{Status: "ready", Database: d.db.Healthy(), SnapshotAge: d.gateway.Age(), Queue: q.Events, Journal: "ok"}
+	if !r.Database {
+		r.Status = "degraded"
+	}
+	if r.SnapshotAge > d.gateway.SnapshotLimit() {
+		r.Status = "unready"
+	}
+	if err := d.journal.Stats().Failure; err != nil {
+		r.Status, r.Journal = "unready", problem.From(err).Code
+	}
+	return r
+}
+
+func (d *Daemon) readyz(w http.ResponseWriter, _ *http.Request) {
+	r := d.ready()
+	status := http.StatusOK
+	if r.Status == "unready" {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, r)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		problem.Write(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}
+
+type peerKey struct{}
+
+// peerContext finds out which user is at the other end of the local socket
+// (SO_PEERCRED, unix(7)).
+func peerContext(ctx context.Context, c net.Conn) context.Context {
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	_ = raw.Control(func(fd uintptr) { cred, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if cred == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, principal.Principal{Kind: principal.Local, UID: int(cred.Uid)})
+}
+
+// local answers the command line: the admin API, and metrics. Whoever is at
+// the other end is known by user id, or is nobody.
+func (d *Daemon) local() http.Handler {
+	metrics := d.metrics()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, ok := r.Context().Value(peerKey{}).(principal.Principal)
+		if !ok {
+			problem.Write(w, problem.New(problem.Unauthenticated, "peer-unknown", "The caller's user id could not be read."))
+			return
+		}
+		switch r.URL.Path {
+		case "/metrics":
+			metrics.ServeHTTP(w, r)
+		case "/healthz":
+			d.healthz(w, r)
+		case "/readyz":
+			d.readyz(w, r)
+		default:
+			d.api.Serve(w, r, p)
+		}
+	})
+}
+
+// quietLog takes what net/http complains about (mostly TLS handshakes of
+// scanners) into the structured log, at debug level.
+func quietLog(l *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(l.Handler(), slog.LevelDebug)
+}
+
+func (d *Daemon) certificates() *certificates {
+	c := &certificates{issuer: d.authority, names: serverNames(d.config.Listen.HTTPS, d.config.TLS.Names), now: d.clock, log: d.log}
+	if d.config.TLS.Certificate != "" {
+		key, _ := d.config.TLS.Key.Path("tls.key")
+		c.own = [2]string{d.config.TLS.Certificate, key}
+	}
+	return c
+}

@@ -1,0 +1,99 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/gateway/wire"
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+// settle writes the request's outcome: what it used, what it cost and how it
+// ended. The rest of what was reserved goes back.
+func (c *call) settle(err error) {
+	now := c.g.Clock()
+	c.conclude(err)
+	usage, known := c.usage()
+	cost := c.cost(usage)
+	c.reservation.Settle(cost, usage.Input+usage.Output)
+	o := ledger.Outcome{Seq: c.id.Seq, At: now, Result: c.result, Status: c.status, Usage: usage, UsageKnown: known,
+		CostNano: cost, Latency: now.Sub(c.start), Tries: c.tries}
+	if c.hop != nil {
+		o.Provider, o.ProviderModel = c.hop.provider.Name, c.hop.model
+	}
+	if !c.first.IsZero() {
+		o.FirstToken = c.first.Sub(c.start)
+	}
+	if _, jerr := c.g.Recorder.Outcome(&o); jerr != nil {
+		// The admission is in the journal, so the request stays visible as
+		// "outcome unknown" and the next start sweeps it.
+		c.g.Log.Error("an outcome was not recorded", "request", c.id.String(), "error", jerr)
+	}
+	if c.hop != nil {
+		c.hop.metrics.observe(&o, usage)
+	}
+}
+
+// conclude derives result and status from the error, where answering did not
+// settle them already.
+func (c *call) conclude(err error) {
+	var r *rejection
+	switch {
+	case c.result != 0:
+		if c.status == 0 {
+			c.status = statusClientGone
+		}
+	case err == nil:
+		c.result, c.status = ledger.OK, http.StatusOK
+	case errors.As(err, &r):
+		c.result, c.status = ledger.Rejected, r.status
+	case c.ctx.Err() != nil || errors.Is(err, context.Canceled):
+		c.result, c.status = ledger.ClientGone, statusClientGone
+	default:
+		e := problem.From(err)
+		c.status = e.Kind.Status()
+		switch e.Kind {
+		case problem.Timeout:
+			c.result = ledger.Timeout
+		case problem.Overloaded:
+			c.result = ledger.Shed
+		case problem.Upstream, problem.RateLimited, problem.Unavailable:
+			c.result = ledger.UpstreamError
+		case problem.Unsupported, problem.Invalid:
+			c.result = ledger.Rejected
+		default:
+			c.result = ledger.Failed
+		}
+	}
+}
+
+// statusClientGone is what is recorded for a client that left (nginx's 499).
+const statusClientGone = 499
+
+// usage is what the upstream said, or an estimate where content went out and
+// it said nothing: a client that leaves is billed what was produced until then.
+func (c *call) usage() (u wire.Usage, known bool) {
+	if c.chunk.Usage.Set && (c.result == ledger.OK || c.deltas == 0) {
+		return c.chunk.Usage, true
+	}
+	if c.result != ledger.OK && c.deltas == 0 && !c.answered {
+		return wire.Usage{}, c.result == ledger.Rejected || c.first.IsZero()
+	}
+	u = c.chunk.Usage
+	u.Input = max(u.Input, c.req.InputBytes/bytesPerToken)
+	u.Output = max(u.Output, c.deltas) // a delta is at least a token
+	return u, false
+}
+
+func (c *call) cost(u wire.Usage) int64 {
+	if c.hop == nil || c.ep == wire.CountTokens {
+		return 0
+	}
+	m := c.hop.provider.model(c.hop.model)
+	if m == nil {
+		return 0
+	}
+	return m.Price.Cost(u)
+}

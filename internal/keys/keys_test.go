@@ -1,0 +1,108 @@
+package keys
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+func open(t *testing.T, o Options) *Keyring {
+	t.Helper()
+	k, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestSealedValuesOpenOnlyInTheirPlaceAndAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	sealed, err := open(t, Options{Dir: dir}).Seal([]byte("client content"), []byte("org/table/column/row"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(sealed, []byte("client")) {
+		t.Fatal("plaintext in the sealed value")
+	}
+	again := open(t, Options{Dir: dir})
+	if got, err := again.Open(sealed, []byte("org/table/column/row")); err != nil || string(got) != "client content" {
+		t.Fatalf("%q %v", got, err)
+	}
+	if _, err := again.Open(sealed, []byte("org/table/column/other-row")); err == nil {
+		t.Fatal("a value moved to another row opened")
+	}
+	sealed[len(sealed)-1] ^= 1
+	if _, err := again.Open(sealed, []byte("org/table/column/row")); err == nil {
+		t.Fatal("a changed value opened")
+	}
+}
+
+func TestMACKeysDifferByPurposeAndLast(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := open(t, Options{Dir: dir}).MACKey("token")
+	b, _ := open(t, Options{Dir: dir}).MACKey("token")
+	c, _ := open(t, Options{Dir: dir}).MACKey("session")
+	if !bytes.Equal(a, b) || bytes.Equal(a, c) || len(a) != 32 {
+		t.Fatalf("%x %x %x", a, b, c)
+	}
+}
+
+func TestBadKeyMaterialIsRefusedByName(t *testing.T) {
+	for _, c := range []struct {
+		name, code string
+		damage     func(dir string) Options
+	}{
+		{"a KEK that others can read", "kek-mode", func(d string) Options {
+			os.Chmod(filepath.Join(d, "kek"), 0o644)
+			return Options{Dir: d}
+		}},
+		{"a KEK of the wrong length", "kek-format", func(d string) Options {
+			os.WriteFile(filepath.Join(d, "kek"), []byte("AAAA"), 0o600)
+			return Options{Dir: d}
+		}},
+		{"another KEK", "keyset-unreadable", func(d string) Options {
+			other := filepath.Join(d, "other")
+			open(&testing.T{}, Options{Dir: other})
+			return Options{Dir: d, KEKFile: filepath.Join(other, "kek")}
+		}},
+		{"a lost KEK is never replaced", "key-file", func(d string) Options {
+			os.Remove(filepath.Join(d, "kek"))
+			return Options{Dir: d}
+		}},
+		{"a lost keyset is never replaced", "keyset-missing", func(d string) Options {
+			os.Remove(filepath.Join(d, "prf.keyset"))
+			return Options{Dir: d}
+		}},
+		{"production with the KEK beside the data", "kek-on-data-volume", func(d string) Options {
+			return Options{Dir: d, Production: true, DataDir: d}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			open(t, Options{Dir: dir})
+			_, err := Open(c.damage(dir))
+			var p *problem.Error
+			if !errors.As(err, &p) || p.Code != c.code {
+				t.Fatalf("got %v, want code %s", err, c.code)
+			}
+		})
+	}
+}
+
+func TestKeyFilesAreForTheirOwnerOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	open(t, Options{Dir: dir})
+	for _, name := range []string{"kek", "aead.keyset", "prf.keyset"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", name, info.Mode(), err)
+		}
+	}
+	if info, _ := os.Stat(dir); info.Mode().Perm() != 0o700 {
+		t.Errorf("directory mode %v", info.Mode())
+	}
+}
