@@ -23,6 +23,9 @@ func (j *judge) findCover() {
 		if !r.ok || !r.inDate(j.at) {
 			continue
 		}
+		if t.Cover == nil {
+			t.Cover = make([]Cover, 0, len(t.Destinations))
+		}
 		t.Cover = append(t.Cover, r.Cover)
 		if t.Safeguard == nil && r.record != nil {
 			s := *r.record

@@ -28,12 +28,12 @@ func Decide(policy Policy, req Request, candidates []Candidate) Decision {
 	}
 	features := sortFeatures(req.Features, policy.AllowedFeatures)
 	checks := make([]Check, len(rules)*len(candidates))
+	j := judge{policy: &policy, class: d.Class, regime: d.Regime, at: at, features: &features}
 	for i := range candidates {
-		j := judge{policy: &policy, class: d.Class, regime: d.Regime, at: at, features: &features, until: d.until}
-		d.Considered[i] = j.consider(&candidates[i], checks[i*len(rules):][:len(rules):len(rules)])
+		j.consider(&d.Considered[i], &candidates[i], checks[i*len(rules):][:len(rules):len(rules)])
 		d.Considered[i].Index = i
-		d.until = j.until
 	}
+	d.until = j.until
 	slices.SortStableFunc(d.Considered, func(a, b Considered) int {
 		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Zone.rank(), b.Zone.rank()),
 			cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.Provider, b.Provider),
@@ -43,20 +43,20 @@ func Decide(policy Policy, req Request, candidates []Candidate) Decision {
 	return d
 }
 
-// judge holds what the rules look at for one candidate.
+// judge holds what the rules look at: the question, then one candidate.
 type judge struct {
 	policy   *Policy
 	class    DataClass
 	regime   Regime
 	at       time.Time
 	features *features
+	until    time.Time // over all candidates so far
 
 	p        *Provider
 	zone     Zone
 	complete bool // every destination is on record
 	transfer Transfer
 	third    []routeCover // one for each destination that is a third country
-	until    time.Time
 }
 
 // routeCover is the best cover for one third country; ok if there is any.
@@ -66,8 +66,8 @@ type routeCover struct {
 	ok     bool
 }
 
-func (j *judge) consider(c *Candidate, checks []Check) Considered {
-	j.p = c.Provider
+func (j *judge) consider(out *Considered, c *Candidate, checks []Check) {
+	j.p, j.transfer, j.third = c.Provider, Transfer{}, j.third[:0]
 	if j.p == nil {
 		j.p = &Provider{}
 	}
@@ -80,11 +80,9 @@ func (j *judge) consider(c *Candidate, checks []Check) Considered {
 		checks[i].Rule = rules[i].id
 		allowed = allowed && checks[i].Result != Fail
 	}
-	return Considered{
-		Target: Target{Provider: j.p.Name, Model: c.Model, Order: c.Order, Weight: c.Weight, Tier: c.Tier,
-			Zone: j.zone, Own: j.p.Own, Simulated: j.p.Simulated, Transfer: j.transfer},
-		Allowed: allowed, Checks: checks,
-	}
+	out.Target = Target{Provider: j.p.Name, Model: c.Model, Order: c.Order, Weight: c.Weight, Tier: c.Tier,
+		Zone: j.zone, Own: j.p.Own, Simulated: j.p.Simulated, Transfer: j.transfer}
+	out.Allowed, out.Checks = allowed, checks
 }
 
 // lapses notes a moment at which a verdict changes.

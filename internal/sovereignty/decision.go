@@ -270,10 +270,10 @@ func (d Decision) Refusal() *problem.Error {
 		}
 		if e == nil {
 			e = problem.New(problem.Denied, string(check.Rule),
-				"Policy refuses this request (rule "+string(check.Rule)+"). Nearest candidate "+c.name()+": "+check.Sentence)
+				"Policy refuses this request (rule "+string(check.Rule)+"). Nearest candidate "+c.name()+": "+clean(check.Sentence))
 		}
-		if !slices.Contains(mends, check.Mend) {
-			mends = append(mends, check.Mend)
+		if mend := clean(check.Mend); !slices.Contains(mends, mend) {
+			mends = append(mends, mend)
 		}
 	}
 	return e.WithMend(strings.Join(mends, " "))

@@ -95,6 +95,55 @@ func TestATraceCannotBeForgedThroughWhatItShows(t *testing.T) {
 	readsBack(t, d)
 }
 
+func TestAPlaceThatNobodyRecordedMayBeAnywhere(t *testing.T) {
+	for name, p := range map[string]*Provider{
+		"no sub-processors on record": {Name: "x", Controller: "DE", Processing: []Jurisdiction{"DE"}},
+		"no controller on record":     {Name: "x", Processing: []Jurisdiction{"DE"}, NoSubProcessors: true},
+		"a place that is none":        {Name: "x", Own: true, Processing: []Jurisdiction{"DE", "EU"}},
+		"nothing on record":           nil,
+	} {
+		c := Decide(DefaultPolicy(), Request{At: noon}, []Candidate{{Provider: p}}).Considered[0]
+		if !c.Transfer.LeavesEEA || !c.Transfer.Restricted || c.Allowed {
+			t.Errorf("%s: %+v", name, c.Transfer)
+		}
+	}
+}
+
+func TestDatesThatCannotBeWrittenAreKeptWithinTheCalendar(t *testing.T) {
+	a := everyRulePasses()
+	a.provider.Retention.Contract.Expires = date("2026-01-01").AddDate(9000, 0, 0)
+	a.provider.Safeguards[0].Expires, a.provider.Safeguards[1].Expires = a.provider.Retention.Contract.Expires, a.provider.Retention.Contract.Expires
+	d := a.decide()
+	if d.Outcome != OutcomeAllowed || d.ValidUntil().Year() != 9999 {
+		t.Errorf("%s until %s", d.Outcome, d.ValidUntil())
+	}
+	readsBack(t, d)
+	a.request.At = a.provider.Retention.Contract.Expires.AddDate(1, 0, 0)
+	readsBack(t, a.decide())
+	a.request.At = noon.AddDate(-5000, 0, 0)
+	a.provider.Safeguards[0].Expires = noon.AddDate(-4000, 0, 0)
+	readsBack(t, a.decide())
+}
+
+func TestAStoredTraceCannotDriveATerminal(t *testing.T) {
+	a := everyRulePasses()
+	a.policy.ThirdParties = false
+	stored := string(a.decide().JSON())
+	const bad = `\u001b[2J\n  [yes] forged\u202e`
+	for _, old := range []string{"The organisation has not agreed", "An administrator", "vendor", "acme", "DPF 1", "ZDR-1"} {
+		changed := strings.ReplaceAll(stored, old, old+bad)
+		d, err := ParseDecision([]byte(changed))
+		if err != nil || changed == stored {
+			t.Fatalf("%s: %v", old, err)
+		}
+		for name, text := range map[string]string{"text": d.Text(), "refusal": d.Refusal().Error()} {
+			if strings.ContainsAny(text, "\x1b\u202e") || strings.Contains(text, "\n  [yes] forged") {
+				t.Errorf("%s forges the %s:\n%q", old, name, text)
+			}
+		}
+	}
+}
+
 func TestTextFitsATerminal(t *testing.T) {
 	for _, c := range ruleCases {
 		a := everyRulePasses()

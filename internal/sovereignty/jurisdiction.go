@@ -42,10 +42,17 @@ func ParseJurisdiction(s string) (Jurisdiction, error) {
 }
 
 // Valid reports whether the code is officially assigned.
-func (j Jurisdiction) Valid() bool {
-	_, ok := countryNames[j]
-	return ok
-}
+func (j Jurisdiction) Valid() bool { return assigned.has(j) }
+
+// assigned and labels are made from countryNames once: every decision asks.
+var assigned, labels = func() (s Set, l map[Jurisdiction]string) {
+	l = make(map[Jurisdiction]string, len(countryNames))
+	for j, name := range countryNames {
+		s.put(j)
+		l[j] = name + " (" + string(j) + ")"
+	}
+	return s, l
+}()
 
 // Name gives the country's English name as it stands in a sentence ("the
 // United States"), or the quoted code if it is not a country.
@@ -58,10 +65,10 @@ func (j Jurisdiction) Name() string {
 
 // Label gives name and code: "Germany (DE)".
 func (j Jurisdiction) Label() string {
-	if !j.Valid() {
-		return quote(string(j))
+	if label, ok := labels[j]; ok {
+		return label
 	}
-	return countryNames[j] + " (" + string(j) + ")"
+	return quote(string(j))
 }
 
 // MarshalText writes the code.

@@ -78,7 +78,15 @@ func TestNoInputYieldsAProviderOutsideThePolicyNorRefusesOneInside(t *testing.T)
 func TestATransferThatIsAllowedIsCoveredInDate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		policy, req, candidates := drawPolicy(t), drawRequest(t), drawCandidates(t)
-		for _, a := range Decide(policy, req, candidates).Allowed {
+		d := Decide(policy, req, candidates)
+		for _, c := range d.Considered {
+			for _, cover := range c.Transfer.Cover {
+				if !cover.Expires.IsZero() && !req.At.Before(cover.Expires) || cover.Reference == "" || !slices.Contains(c.Transfer.Destinations, cover.Destination) {
+					t.Fatalf("cover does not count: %+v", cover)
+				}
+			}
+		}
+		for _, a := range d.Allowed {
 			tr := a.Transfer
 			leaves, restricted := false, 0
 			for _, j := range tr.Destinations {
@@ -92,11 +100,6 @@ func TestATransferThatIsAllowedIsCoveredInDate(t *testing.T) {
 			}
 			if len(tr.Cover) != restricted || (tr.Safeguard != nil) != (restricted > 0) {
 				t.Fatalf("%d third countries, %d covered, safeguard %v", restricted, len(tr.Cover), tr.Safeguard)
-			}
-			for _, c := range tr.Cover {
-				if !c.Expires.IsZero() && !req.At.Before(c.Expires) || c.Reference == "" || !slices.Contains(tr.Destinations, c.Destination) {
-					t.Fatalf("cover does not count: %+v", c)
-				}
 			}
 		}
 	})

@@ -69,6 +69,8 @@ func places(js []Jurisdiction) string {
 		return "nowhere"
 	case 1:
 		return js[0].Label()
+	case 2:
+		return js[0].Label() + " and " + js[1].Label()
 	}
 	words := make([]string, len(js))
 	for i, j := range js {
