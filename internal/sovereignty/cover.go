@@ -84,33 +84,31 @@ func (j *judge) foreign() string {
 	return ""
 }
 
-// remedies names the instruments that could cover the missing places.
+// remedies names what could cover the missing places: contracts any of them,
+// certification and adequacy findings only some.
 func (j *judge) remedies(missing []Jurisdiction) string {
-	us, partly := false, false
-	for _, where := range missing {
-		us = us || where == "US"
-		partly = partly || j.regime == RegimeUK && ukAdequatePartly.has(where) || j.regime == RegimeEU && euAdequatePartly.has(where)
-	}
-	var options []string
+	contracts, bridge, partly := "the EU standard contractual clauses", EUUSDPF, &euAdequatePartly
 	if j.regime == RegimeUK {
-		options = append(options, "an IDTA", "the UK Addendum")
-	} else {
-		options = append(options, "the EU standard contractual clauses")
+		contracts, bridge, partly = "an IDTA or the UK Addendum", UKUSBridge, &ukAdequatePartly
 	}
-	if us && j.regime == RegimeUK {
-		options = append(options, "its certification under the UK–US data bridge")
+	var also []string
+	var found []Jurisdiction
+	for _, where := range missing {
+		if where == "US" {
+			also = append(also, "for US also its certification under "+bridge.Title())
+		}
+		if partly.has(where) {
+			found = append(found, where)
+		}
 	}
-	if us && j.regime == RegimeEU {
-		options = append(options, "its certification under the EU–US Data Privacy Framework")
+	if len(found) > 0 {
+		also = append(also, "for "+codes(found)+" also why it falls under the adequacy finding there")
 	}
-	if partly {
-		options = append(options, "why it falls under the adequacy finding for its country")
+	text := contracts + " for " + codes(missing)
+	if len(also) > 0 {
+		text += " (" + strings.Join(also, "; ") + ")"
 	}
-	text := list(options)
-	if i := strings.LastIndex(text, " and "); i >= 0 {
-		text = text[:i] + " or " + text[i+len(" and "):]
-	}
-	return text + ", for " + codes(missing)
+	return text
 }
 
 // coverText says what covers which places, in order of the first place each
@@ -166,7 +164,7 @@ func (j *judge) safeguardInDate() Check {
 	case present == 0:
 		return notNeeded("There is no cover to check.")
 	case len(ended) > 0:
-		return fail(capital(strings.Join(ended, "; "))+".", "Renew it, and an operator can record the new expiry for "+shown(j.p.Name)+".")
+		return fail(capital(strings.Join(ended, "; "))+".", "Renew that safeguard, and an operator can record its new expiry for "+j.who()+".")
 	case first.IsZero():
 		return pass("The cover has no end date.")
 	}

@@ -84,7 +84,7 @@ func (j *judge) simulatedInProcess() Check {
 		return pass("It is a simulation inside this process: no model answers, and nothing is sent anywhere.")
 	}
 	return fail("It is recorded as simulated, yet also as somebody outside this process.",
-		"An operator can correct the record of "+shown(j.p.Name)+".")
+		"An operator can correct the record of "+j.who()+".")
 }
 
 func (j *judge) thirdPartyConsent() Check {
@@ -126,7 +126,7 @@ func (j *judge) jurisdictionSubProcessor() Check {
 		if j.p.NoSubProcessors || j.p.Own {
 			return pass("It passes data on to nobody.")
 		}
-		return fail("Nobody has recorded to whom it passes data on.", j.record("its sub-processors, or that it has none"))
+		return fail("Nobody has recorded to whom it passes data on.", j.record("its sub-processors, or that there are none,"))
 	}
 	var bad []Jurisdiction
 	var names []string
@@ -180,7 +180,7 @@ func (j *judge) noRetention() Check {
 		return notNeeded("It keeps what it receives for " + strconv.Itoa(r.Days) + plural(r.Days, " day", " days") + "; for " + j.class.String() + " data the policy accepts that.")
 	}
 	return fail("It keeps what it receives for "+strconv.Itoa(r.Days)+plural(r.Days, " day", " days")+"; "+j.class.String()+" data may go only where nothing is kept.",
-		"Agree no retention with "+shown(j.p.Name)+" and record the contract.")
+		"Agree with "+j.who()+" that it keeps nothing, and an operator can record the contract.")
 }
 
 func (j *judge) contractInDate() Check {
@@ -195,7 +195,7 @@ func (j *judge) contractInDate() Check {
 	case c.Reference == "" || c.Signed.IsZero() || c.Expires.IsZero():
 		return fail("No contract about retention is on record with its reference, date of signature and expiry.", j.record("the contract about retention"))
 	case !j.at.Before(expires):
-		return fail("The contract "+ref+" counted only to "+end(expires)+".", "Renew the contract with "+shown(j.p.Name)+" and record the new one.")
+		return fail("The contract "+ref+" counted only to "+end(expires)+".", "Renew the contract with "+j.who()+", and an operator can record the new one.")
 	}
 	j.lapses(expires)
 	if j.at.Before(signed) {
@@ -236,13 +236,20 @@ func (j *judge) outside(js []Jurisdiction) []Jurisdiction {
 }
 
 func (j *judge) record(what string) string {
-	return "An operator can record " + what + " for " + shown(j.p.Name) + "."
+	return "An operator can add " + what + " to the record of " + j.who() + "."
+}
+
+func (j *judge) who() string {
+	if j.p.Name == "" {
+		return "the provider"
+	}
+	return shown(j.p.Name)
 }
 
 func (j *judge) admit(js []Jurisdiction) string {
 	known := slices.DeleteFunc(slices.Clone(js), func(c Jurisdiction) bool { return !c.Valid() })
 	if len(known) < len(js) {
-		return j.record("the country of each, as an ISO 3166 code,")
+		return j.record("the country of each place, as an ISO 3166 code,")
 	}
 	return "An administrator of the organisation can add " + codes(known) + " to the allowed jurisdictions in its policy."
 }
