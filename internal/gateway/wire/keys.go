@@ -312,6 +312,7 @@ var significant = []string{
 	"container", "container_id", "prompt_cache_retention", "audio", "voice",
 	"type", "role", "content", "url", "image_url", "video_url", "audio_url", "file_url",
 	"document_url", "file", "data", "file_data", "file_id", "file_ids", "vector_store_ids",
+	"image", "images", "video", "videos", "files", "output", "outputs", "parts",
 	"tool", "function", "service_tier", "speed",
 	"web_search_options", "previous_response_id", "conversation", "mcp_servers", "diagnostics",
 	"thread", "fallbacks", "fallback_credit_token", "inference_geo", "workspace_id",

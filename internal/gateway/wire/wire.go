@@ -1,5 +1,3 @@
-// Package wire knows the JSON and SSE shapes of the OpenAI and Anthropic HTTP
-// APIs, read in one pass without decoding them whole.
 package wire
 
 // Dialect is the family of HTTP API a client or an upstream speaks.
