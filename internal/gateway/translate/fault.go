@@ -174,7 +174,7 @@ var openAITypes = map[string]struct {
 	"not_found_error":       {"invalid_request_error", "not_found", 404},
 	"conflict_error":        {"invalid_request_error", "conflict", 409},
 	"request_too_large":     {"invalid_request_error", "request_too_large", 413},
-	"rate_limit_error":      {"rate_limit_error", "rate_limit_exceeded", 429},
+	"rate_limit_error":      {"requests", "rate_limit_exceeded", 429},
 	"timeout_error":         {"server_error", "timeout", 504},
 	"overloaded_error":      {"server_error", "overloaded", 503},
 	"api_error":             {"server_error", "", 500},

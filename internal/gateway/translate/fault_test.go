@@ -64,7 +64,7 @@ func TestErrorsOfAnthropicForOpenAIClients(t *testing.T) {
 		{"permission_error", 403, 403, body("invalid_request_error", "insufficient_permissions")},
 		{"not_found_error", 404, 404, body("invalid_request_error", "not_found")},
 		{"request_too_large", 413, 413, body("invalid_request_error", "request_too_large")},
-		{"rate_limit_error", 429, 429, body("rate_limit_error", "rate_limit_exceeded")},
+		{"rate_limit_error", 429, 429, body("requests", "rate_limit_exceeded")},
 		{"api_error", 500, 500, body("server_error", "")},
 		{"timeout_error", 504, 504, body("server_error", "timeout")},
 		{"overloaded_error", 529, 503, body("server_error", "overloaded")},
