@@ -291,7 +291,7 @@ var tcpCases = []tcpCase{
 		}},
 }
 
-func wantGzip(t *testing.T, resp *http.Response, body string, err error) {
+func wantGzip(t *testing.T, resp *http.Response, body string, _ error) {
 	if resp.Header.Get("Content-Encoding") != "gzip" {
 		t.Fatalf("no Content-Encoding in %v", resp.Header)
 	}

@@ -3,7 +3,10 @@ package simulator
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -12,31 +15,80 @@ import (
 type o []any
 
 // MarshalJSON renders the pairs in order.
-func (p o) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i := 0; i+1 < len(p); i += 2 {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.Write(render(p[i]))
-		b.WriteByte(':')
-		b.Write(render(p[i+1]))
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
+func (p o) MarshalJSON() ([]byte, error) { return render(p), nil }
 
 // render marshals without escaping <, > and &, as the vendors do. What it is
 // given is built here, so it cannot fail.
-func render(v any) []byte {
+func render(v any) []byte { return appendJSON(nil, v) }
+
+// appendJSON renders what answers are made of in one pass; encoding/json would
+// read the bytes of an o again at every level it is nested in.
+func appendJSON(dst []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return append(dst, "null"...)
+	case string:
+		return appendString(dst, v)
+	case int:
+		return strconv.AppendInt(dst, int64(v), 10)
+	case json.Number:
+		return append(dst, v...)
+	case o:
+		dst = append(dst, '{')
+		for i := 0; i+1 < len(v); i += 2 {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(appendJSON(dst, v[i]), ':')
+			dst = appendJSON(dst, v[i+1])
+		}
+		return append(dst, '}')
+	case []any:
+		dst = append(dst, '[')
+		for i, e := range v {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendJSON(dst, e)
+		}
+		return append(dst, ']')
+	case map[string]any:
+		return appendObject(dst, v)
+	case object:
+		return appendObject(dst, v)
+	}
+	return appendOther(dst, v)
+}
+
+// appendObject renders a decoded object with its keys sorted: their order got
+// lost in decoding.
+func appendObject(dst []byte, m map[string]any) []byte {
+	pairs := make(o, 0, 2*len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		pairs = append(pairs, key, m[key])
+	}
+	return appendJSON(dst, pairs)
+}
+
+func appendString(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			return appendOther(dst, s)
+		}
+	}
+	dst = append(dst, '"')
+	dst = append(dst, s...)
+	return append(dst, '"')
+}
+
+func appendOther(dst []byte, v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		panic("simulator: rendering its own answer: " + err.Error())
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...)
 }
 
 // object is a decoded JSON object. Its methods never fail: a value of another
@@ -51,7 +103,7 @@ func decode(body []byte) (object, bool) {
 	if d.Decode(&v) != nil {
 		return nil, false
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF { // More is false before a stray bracket
 		return nil, false
 	}
 	m, ok := v.(map[string]any)

@@ -9,7 +9,7 @@ import (
 // of strings and how many values a hostile one gets.
 const (
 	maxDepth    = 24
-	maxInstance = 1 << 18
+	maxInstance = 1 << 16
 )
 
 // instance makes a small value that satisfies a JSON Schema, from the parts

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 )
@@ -75,9 +74,8 @@ func TestARecursiveSchemaEnds(t *testing.T) {
 		`{"type":"number","minimum":1e308,"multipleOf":1e-308}`,
 		`{"type":"integer","minimum":1e308}`,
 	} {
-		begin := time.Now()
-		if size := len(render(instanceOf(t, schema))); size > 64<<20 || time.Since(begin) > patience {
-			t.Errorf("%s: %d bytes in %s", schema, size, time.Since(begin))
+		if size := len(render(instanceOf(t, schema))); size > 1<<20 {
+			t.Errorf("%s: %d bytes", schema, size)
 		}
 	}
 }
