@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,7 +23,7 @@ func setBudget(t testing.TB, d *db.DB, def Budget) Budget {
 
 func (a *Account) mustAdmit(t testing.TB, nano int64) Reservation {
 	t.Helper()
-	r, err := a.Admit(time.Now(), nano, 0)
+	r, err := a.Admit(a.budgets.o.Now(), nano, 0)
 	if err != nil {
 		t.Fatalf("admitting: %v", err)
 	}

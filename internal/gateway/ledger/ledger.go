@@ -77,3 +77,12 @@ func ParseRequestID(text string) (RequestID, error) {
 	return RequestID{}, problem.New(problem.Invalid, "request-id", "That is not a request id.").WithField("id").
 		WithMend("A request id is req_ and 26 lower-case letters and digits, as in the x-request-id header of the answer.")
 }
+
+// UnmarshalText reads what MarshalText wrote.
+func (id *RequestID) UnmarshalText(text []byte) error {
+	parsed, err := ParseRequestID(string(text))
+	if err == nil {
+		*id = parsed
+	}
+	return err
+}
