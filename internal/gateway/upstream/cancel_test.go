@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -189,5 +190,51 @@ func TestDeadlinesMoveOnlyWhenTheyMust(t *testing.T) {
 	}
 	if nc.set > 3 {
 		t.Errorf("deadlines were set %d times for 50 calls", nc.set)
+	}
+}
+
+// The whole answer is in memory, but its call was cancelled: the connection is
+// gone, or about to be, and must not be given to another.
+func TestAConnectionWhoseCallWasCancelledIsNotPutBack(t *testing.T) {
+	gone := make(chan struct{})
+	c := client(t, "http://"+listen(t, func(p *peer) {
+		p.request()
+		p.say(hello)
+		p.waitGone()
+		close(gone)
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	r, err := c.Do(ctx, "POST", "/", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	wait(t, "the server to notice", gone)
+	if b, err := io.ReadAll(r); string(b) != "hello" || err != nil {
+		t.Errorf("got %q, %v", b, err)
+	}
+	r.Close()
+	if s := c.Stats(); s.Open != 0 {
+		t.Errorf("put back: %+v", s)
+	}
+}
+
+// A FIN alone is not noticed by a server that only writes, and lets the kernel
+// deliver what is left of an upload.
+func TestAnAbandonedCallIsReset(t *testing.T) {
+	seen := make(chan error, 1)
+	c := client(t, "http://"+listen(t, func(p *peer) {
+		p.request()
+		p.say(chunkedHead)
+		_, err := p.in.ReadByte()
+		seen <- err
+	}))
+	r, err := c.Do(context.Background(), "POST", "/", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if err := wait(t, "the server's error", seen); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the server saw %v", err)
 	}
 }

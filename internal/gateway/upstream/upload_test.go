@@ -169,3 +169,25 @@ func TestAnAnswerOf50MegabytesTakesLittleMemory(t *testing.T) {
 		})
 	}
 }
+
+// The answer is in the receive queue when the small request cannot be written
+// any more.
+func TestAnAnswerBeforeASmallRequestFailsToBeWrittenIsDelivered(t *testing.T) {
+	chosen, done := make(chan struct{}), make(chan struct{})
+	c := client(t, "http://"+listen(t, func(p *peer) {
+		wait(t, "the client's choice", chosen)
+		p.say(refusal)
+		p.reset()
+		close(done)
+	}))
+	c.beforeSend = func(bool) {
+		close(chosen)
+		wait(t, "the server's end", done)
+	}
+	if status, got, err := call(c, "{}"); status != 413 || got != "large" || err != nil {
+		t.Errorf("got %d, %q, %v", status, got, err)
+	}
+	if s := c.Stats(); s.Open != 0 {
+		t.Errorf("left behind: %+v", s)
+	}
+}
