@@ -199,13 +199,26 @@ func (a *app) simulator() *cobra.Command {
 	return c
 }
 
-// reference writes the command line's reference as Markdown.
+// reference writes the references that are generated from the code.
 func (a *app) reference() *cobra.Command {
 	return &cobra.Command{
-		Use: "reference", Short: "Print the reference of all commands", Hidden: true, Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintln(a.out, "# Command line")
-			return writeReference(a.out, cmd.Root())
+		Use: "reference cli|configuration|api", Short: "Print a generated reference", Hidden: true, Args: exactly("SUBJECT"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch args[0] {
+			case "cli":
+				fmt.Fprintln(a.out, "# Command line")
+				return writeReference(a.out, cmd.Root())
+			case "configuration":
+				return writeConfiguration(a.out)
+			case "api":
+				text, err := api.New(api.Options{Version: "v1"}).OpenAPI()
+				if err != nil {
+					return err
+				}
+				_, err = a.out.Write(text)
+				return err
+			}
+			return usageError{fmt.Errorf("there is no reference of %q", args[0])}
 		},
 	}
 }

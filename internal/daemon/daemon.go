@@ -322,7 +322,8 @@ func (d *Daemon) URL() string {
 	if u := d.config.Listen.PublicURL; u != "" {
 		return strings.TrimSuffix(u, "/")
 	}
-	host, port, _ := net.SplitHostPort(d.httpsAddress())
+	_, port, _ := net.SplitHostPort(d.httpsAddress())
+	host, _, _ := net.SplitHostPort(d.config.Listen.HTTPS)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}

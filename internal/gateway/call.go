@@ -385,13 +385,20 @@ func (c *call) isDurable() bool {
 	}
 }
 
-// jurisdiction is where the request is processed; where there are several
-// places, the first that is recorded.
+// jurisdiction is the one place that the ledger names: the first outside the
+// EEA, because that is what the transfer register is about, otherwise the
+// first where requests are processed. The decision's trace has them all.
 func (h *hop) jurisdiction() sovereignty.Jurisdiction {
-	if len(h.provider.Facts.Processing) == 0 {
+	places := h.provider.Facts.Processing
+	for _, j := range places {
+		if !sovereignty.EEA().Has(j) {
+			return j
+		}
+	}
+	if len(places) == 0 {
 		return ""
 	}
-	return h.provider.Facts.Processing[0]
+	return places[0]
 }
 
 // safeguardText names what makes a transfer lawful, for the register.

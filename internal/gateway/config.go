@@ -108,7 +108,7 @@ type SubProcessorConfig struct {
 
 // RetentionConfig says how long the provider keeps requests, and by which contract.
 type RetentionConfig struct {
-	Days     int         `yaml:"days" json:"days" jsonschema:"required,description=0: nothing is kept."`
+	Days     *int        `yaml:"days" json:"days" jsonschema:"required,description=0: nothing is kept."`
 	Contract string      `yaml:"contract,omitempty" json:"contract,omitempty" jsonschema:"description=Reference of the contract that says so."`
 	Signed   config.Date `yaml:"signed,omitempty" json:"signed,omitzero" jsonschema:"type=string,format=date"`
 	Expires  config.Date `yaml:"expires,omitempty" json:"expires,omitzero" jsonschema:"type=string,format=date"`

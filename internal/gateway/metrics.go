@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -76,9 +77,11 @@ func (m *Metrics) hop(p *Provider, model string, a ask) *hopMetrics {
 	h := &hopMetrics{m: m, labels: labels, ok: m.duration.WithLabelValues(with("")...), first: m.first.WithLabelValues(labels...),
 		input: m.tokens.WithLabelValues(with("input")...), output: m.tokens.WithLabelValues(with("output")...),
 		cost: m.cost.WithLabelValues(labels...), route: []string{p.Name + "/" + model}, jurisdiction: []string{""}}
-	if len(p.Facts.Processing) > 0 {
-		h.jurisdiction[0] = string(p.Facts.Processing[0])
+	var places []string
+	for _, j := range p.Facts.Processing {
+		places = append(places, string(j))
 	}
+	h.jurisdiction[0] = strings.Join(places, ", ")
 	actual, _ := m.hops.LoadOrStore(key, h)
 	return actual.(*hopMetrics)
 }

@@ -215,16 +215,20 @@ func (c ProviderConfig) sovereign() (*sovereignty.Provider, error) {
 		sp.SubProcessors = append(sp.SubProcessors, sovereignty.SubProcessor{Name: s.Name, Jurisdiction: sovereignty.Jurisdiction(s.Jurisdiction), Purpose: s.Purpose})
 	}
 	if r := c.Retention; r != nil {
-		sp.Retention = sovereignty.Retention{None: r.Days == 0, Days: r.Days,
+		if r.Days == nil {
+			return nil, problem.New(problem.Invalid, "retention-days", "How long the provider keeps requests is not stated.").
+				WithField("providers." + c.Name + ".retention.days").WithMend("Write a number of days; 0 means that nothing is kept.")
+		}
+		sp.Retention = sovereignty.Retention{None: *r.Days == 0, Days: *r.Days,
 			Contract: sovereignty.Contract{Reference: r.Contract, Signed: r.Signed.Time, Expires: r.Expires.End()}}
 	}
-	for _, s := range c.Safeguards {
-		var covers []sovereignty.Jurisdiction
-		for _, j := range s.Covers {
-			covers = append(covers, sovereignty.Jurisdiction(j))
+	for i, s := range c.Safeguards {
+		covers, err := sovereignty.ParseSet(s.Covers...)
+		if err != nil {
+			return nil, problem.From(err).WithField(fmt.Sprintf("providers.%s.safeguards[%d].covers", c.Name, i))
 		}
 		sp.Safeguards = append(sp.Safeguards, sovereignty.Safeguard{Instrument: sovereignty.Instrument(s.Instrument), Reference: s.Reference,
-			Covers: sovereignty.SetOf(covers...), Expires: s.Expires.End()})
+			Covers: covers, Expires: s.Expires.End()})
 	}
 	if err := sp.Validate(); err != nil {
 		e := problem.From(err)

@@ -113,13 +113,7 @@ func (t *routeTable) addTierAliases(providers []*Provider) {
 				ra, rb := rank[candidates[a].routes[0].provider], rank[candidates[b].routes[0].provider]
 				return ra < rb || ra == rb && candidates[a].name < candidates[b].name
 			})
-			lm := &logicalModel{name: tier, tier: tier, alias: true}
-			for n, m := range candidates {
-				for _, r := range m.routes {
-					r.order += n * 1000
-					lm.routes = append(lm.routes, r)
-				}
-			}
+			lm := &logicalModel{name: tier, tier: tier, alias: true, routes: firstOfEach(candidates)}
 			if tier == "bulk" || tier == "routine" {
 				ownFirst(lm.routes)
 			}
@@ -128,6 +122,34 @@ func (t *routeTable) addTierAliases(providers []*Provider) {
 		}
 	}
 }
+
+// firstOfEach takes from models, in order, the first of every provider that
+// generates text and the first that makes embeddings.
+func firstOfEach(models []*logicalModel) []route {
+	type purpose struct {
+		provider  *Provider
+		embedding bool
+	}
+	var out []route
+	seen := map[purpose]bool{}
+	for n, m := range models {
+		for _, r := range m.routes {
+			p := purpose{r.provider, embeds(r.model)}
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			r.order += n * 1000
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// embeds guesses from its name, as no API tells, whether a model makes
+// embeddings. Only the tiers' names depend on it: a model that is asked for by
+// its own name is used as asked.
+func embeds(model string) bool { return strings.Contains(strings.ToLower(model), "embed") }
 
 // ownFirst moves the fleet's own models before all others, keeping the order
 // within each.
@@ -218,7 +240,7 @@ func (g *Gateway) decide(policy sovereignty.Policy, organisation string, a ask, 
 	var candidates []sovereignty.Candidate
 	var routes []route
 	for _, r := range lm.routes {
-		if !offers(r.provider, a.endpoint) {
+		if !offers(r.provider, a.endpoint) || lm.alias && embeds(r.model) != (a.endpoint == wire.Embeddings) {
 			continue
 		}
 		routes = append(routes, r)

@@ -1,0 +1,51 @@
+# Foundry. `make run` starts a node; `make test` runs everything that is fast.
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+DATA_DIR ?= $(shell scripts/data-dir)
+GO ?= go
+
+.PHONY: run build setup setup-test test test-race test-faults test-ollama bench fuzz lint generate clean
+
+run: setup build ## set up, build, start a node on ./var
+	bin/foundry up --data-dir $(DATA_DIR)
+
+build: ## build bin/foundry
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/foundry ./cmd/foundry
+
+setup: ## install what running needs (Go toolchain, PostgreSQL server)
+	@scripts/setup run
+
+setup-test: ## install what testing needs as well (Chromium, Node.js packages)
+	@scripts/setup test
+
+test: setup-test build ## set up, then every test but the slow suites
+	$(GO) vet ./...
+	$(GO) test ./...
+
+test-race: setup-test ## the tests of the concurrent packages under the race detector
+	$(GO) test -race ./internal/access/... ./internal/gateway/... ./internal/db/...
+
+test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
+	$(GO) test -tags faults $(FAULTS) -timeout 30m ./e2e/faults/...
+
+test-ollama: setup-test build ## against a real Ollama, built once from source (minutes)
+	scripts/test-ollama
+
+bench: setup-test build ## measure against nginx and httputil.ReverseProxy; BENCH=-full for the long run
+	scripts/setup bench
+	$(GO) run ./bench $(BENCH)
+
+fuzz: ## every fuzz target for FUZZTIME each (default 10m)
+	scripts/fuzz $(or $(FUZZTIME),10m)
+
+generate: ## templates, references
+	$(GO) tool templ generate -path internal/console
+	scripts/reference
+
+lint: ## formatting, vet, staticcheck, generated files
+	scripts/lint
+
+clean:
+	rm -rf bin
