@@ -70,17 +70,17 @@ func TestPasswordsDoNotPrint(t *testing.T) {
 
 func TestTheShellDoesNotChangeWhatARoleDoes(t *testing.T) {
 	cfg := dbtest.Config(t)
-	t.Setenv("PGOPTIONS", "-c search_path=evil -c statement_timeout=1")
+	t.Setenv("PGOPTIONS", "-c search_path=evil -c enable_seqscan=off")
 	t.Setenv("PGUSER", "somebody")
 	t.Setenv("PGAPPNAME", "evil")
 	t.Setenv("PGDATABASE", "elsewhere")
 	d := dbtest.Open(t, cfg)
 	if err := d.Read(t.Context(), func(tx pgx.Tx) error {
-		var user, path, app, readOnly string
-		err := tx.QueryRow(t.Context(), "select current_user::text, current_setting('search_path'), current_setting('application_name'), current_setting('default_transaction_read_only')").
-			Scan(&user, &path, &app, &readOnly)
-		if user != "foundry_reader" || path != "public" || app != "foundry reader" || readOnly != "on" {
-			t.Errorf("signed in as %s with search_path %s as %q, read-only %s", user, path, app, readOnly)
+		var user, path, app, readOnly, seqscan string
+		err := tx.QueryRow(t.Context(), "select current_user::text, current_setting('search_path'), current_setting('application_name'), current_setting('default_transaction_read_only'), current_setting('enable_seqscan')").
+			Scan(&user, &path, &app, &readOnly, &seqscan)
+		if user != "foundry_reader" || path != "public" || app != "foundry reader" || readOnly != "on" || seqscan != "on" {
+			t.Errorf("signed in as %s with search_path %s as %q, read-only %s, sequential scans %s", user, path, app, readOnly, seqscan)
 		}
 		return err
 	}); err != nil {

@@ -61,6 +61,16 @@ func TestATouchIsHeardWithinASecondOfItsCommit(t *testing.T) {
 	}
 }
 
+func TestATouchIsHeardWithoutPolling(t *testing.T) {
+	t.Parallel()
+	cfg := dbtest.Config(t)
+	cfg.Heartbeat = time.Hour
+	d := dbtest.Open(t, cfg)
+	calls := listen(t, d)
+	touch(t, d)
+	heard(t, calls)
+}
+
 func TestALostNotificationIsHeardFromTheCounter(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)

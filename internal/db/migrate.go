@@ -143,14 +143,17 @@ func migrate(ctx context.Context, cfg Config, log *slog.Logger, fsys fs.FS) erro
 // lockMigrations waits for the node that is migrating, for as long as ctx
 // allows: its backfill may be long, and lock_timeout is not meant for that.
 func lockMigrations(ctx context.Context, conn *pgx.Conn) error {
+	held := false
 	for {
 		var got bool
-		if err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", migrationLock).Scan(&got); err != nil {
+		err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", migrationLock).Scan(&got)
+		switch {
+		case err == nil && got:
+			return nil
+		case err != nil && !(held && ctx.Err() != nil):
 			return classify(ctx, conn.IsClosed(), fmt.Errorf("taking the migration lock: %w", err))
 		}
-		if got {
-			return nil
-		}
+		held = true
 		select {
 		case <-ctx.Done():
 			return problem.New(problem.Conflict, "migration-held", "Another node is migrating the schema and has not finished.").

@@ -1,11 +1,13 @@
 package db_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
@@ -225,7 +227,19 @@ func TestAnotherNodeThatNeverFinishesMigratingIsNamed(t *testing.T) {
 	if _, err := super.Exec(t.Context(), "select pg_advisory_lock($1)", db.MigrationLock); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := shortly(t)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	refused(t, db.Migrate(ctx, cfg, nil), "migration-held")
+	result := make(chan error, 1)
+	go func() { result <- db.Migrate(ctx, cfg, nil) }()
+	tries := map[time.Time]bool{}
+	wait(t, "the migrator has asked for the lock, and again", func() bool {
+		var at time.Time
+		err := super.QueryRow(t.Context(), "select query_start from pg_stat_activity where datname = current_database() and usename = 'foundry_migrator' and query like '%pg_try_advisory_lock%'").Scan(&at)
+		if err == nil {
+			tries[at] = true
+		}
+		return len(tries) > 1
+	})
+	cancel()
+	refused(t, <-result, "migration-held")
 }

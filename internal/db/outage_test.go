@@ -337,8 +337,3 @@ func fillUp(t *testing.T, spare int64) {
 		t.Fatal(err)
 	}
 }
-
-// shortly is a context that soon ends.
-func shortly(t *testing.T) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), 100*time.Millisecond)
-}
