@@ -150,6 +150,15 @@ func (a *API) requests() {
 	register(a, http.MethodDelete, "/budgets/{id}", "budget-remove", "Remove a budget", func(ctx context.Context, in *byID) (ledger.BudgetRow, error) {
 		return a.removeBudget(ctx, in.Principal, in.ID)
 	})
+	register(a, http.MethodGet, "/refusals", "refusal-list", "List refused requests, newest first", func(ctx context.Context, in *listRefusals) (Refusals, error) {
+		org, err := a.filter(in.Principal, in.Organisation)
+		if err != nil {
+			return Refusals{}, err
+		}
+		rows, next, err := a.Store.Refusals(ctx, in.Principal, ledger.RefusalFilter{From: in.From, To: in.To, Organisation: org, Key: in.Key,
+			Rule: in.Rule, Limit: in.Limit, After: in.After})
+		return Refusals{rows, next}, err
+	})
 	register(a, http.MethodGet, "/transfers", "transfer-list", "The transfer register, newest first", func(ctx context.Context, in *listTransfers) (Transfers, error) {
 		org, err := a.filter(in.Principal, in.Organisation)
 		if err != nil {
@@ -158,6 +167,23 @@ func (a *API) requests() {
 		rows, next, err := a.Store.Transfers(ctx, in.Principal, ledger.TransferFilter{From: in.From, To: in.To, Organisation: org, Limit: in.Limit, After: in.After})
 		return Transfers{rows, next}, err
 	})
+}
+
+type listRefusals struct {
+	Caller
+	Organisation string    `query:"organisation"`
+	Key          string    `query:"key"`
+	Rule         string    `query:"rule"`
+	From         time.Time `query:"from"`
+	To           time.Time `query:"to"`
+	Limit        int       `query:"limit"`
+	After        string    `query:"after"`
+}
+
+// Refusals is one page of the requests that were refused.
+type Refusals struct {
+	Refusals []ledger.RefusalRow `json:"refusals"`
+	Next     string              `json:"next,omitempty" doc:"Cursor of the next page."`
 }
 
 type listTransfers struct {

@@ -102,9 +102,11 @@ func taken(name, address string, err error) error {
 	return e.WithMend("Check the address given with " + flag + ".")
 }
 
-func (d *Daemon) httpsAddress() string { return d.address("https") }
+func (d *Daemon) httpsAddress() string { return d.Address("https") }
 
-func (d *Daemon) address(name string) string {
+// Address is what a listener (https, http, proxy or local) is bound to; empty
+// if there is none of that name.
+func (d *Daemon) Address(name string) string {
 	for _, s := range d.servers {
 		if s.name == name {
 			return s.listener.Addr().String()
