@@ -49,7 +49,7 @@ func (s *Store) authorise(ctx context.Context, p principal.Principal, act, targe
 	if p.Platform() && (p.Kind == principal.Local || p.Kind == principal.Session || p.Kind == principal.System) {
 		return nil
 	}
-	if err := audit.Deny(ctx, s.db, p, p.Organisation, act, target, nil); err != nil && p.Organisation != uuid.Nil {
+	if err := audit.Deny(ctx, s.db, p, p.Organisation, act, target, nil); err != nil {
 		return err
 	}
 	return problem.New(problem.Denied, "platform-only", "Only a platform operator may change budgets.").
