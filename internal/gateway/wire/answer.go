@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -268,7 +269,7 @@ func (a *answer) word() string {
 			return w
 		}
 	}
-	return string(raw)
+	return strings.ToValidUTF8(string(raw), "\uFFFD")
 }
 
 var words = [...]string{

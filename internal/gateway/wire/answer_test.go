@@ -236,7 +236,7 @@ func TestScanResponse(t *testing.T) {
 }
 
 func TestAMalformedAnswerIsTheUpstreamsFault(t *testing.T) {
-	for _, body := range []string{``, `null`, `[]`, `"x"`, `{"a":}`, `{"choices":[`, `<html>secret</html>`, `{"usage":{"prompt_tokens":1}} trailing`, `{"usage":{"prompt_tokens":01}}`} {
+	for _, body := range []string{``, `null`, `[]`, `"x"`, `{"a":}`, `{"choices":[`, `<html>secret</html>`, `{"usage":{"prompt_tokens":9}} trailing`, `{"usage":{"prompt_tokens":01}}`} {
 		k := Chunk{}
 		if err := ScanChunk(ChatCompletions, Event{Data: []byte(`{"usage":{"prompt_tokens":1}}`)}, &k); err != nil {
 			t.Fatal(err)
@@ -252,6 +252,9 @@ func TestAMalformedAnswerIsTheUpstreamsFault(t *testing.T) {
 		}
 		if k.Usage != before || k.Error != nil {
 			t.Errorf("%q left traces: %+v", body, k)
+		}
+		if err := ScanChunk(ChatCompletions, Event{Data: []byte(`{"usage":{"prompt_tokens":2}}`)}, &k); err != nil || k.Usage.Input != 2 {
+			t.Errorf("%q counts later: %+v", body, k)
 		}
 	}
 }

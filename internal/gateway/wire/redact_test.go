@@ -76,6 +76,8 @@ func TestRedactRemovesKnownSecretsInAnySpelling(t *testing.T) {
 		"in base64":    "b " + base64.StdEncoding.EncodeToString([]byte(secret)),
 		"as Basic":     "b " + base64.StdEncoding.EncodeToString([]byte("user:"+secret)),
 		"as Basic, 2":  "b " + base64.URLEncoding.EncodeToString([]byte("a:"+secret)),
+		"first ten":    "you sent " + secret[:fragment],
+		"last ten":     "you sent " + secret[len(secret)-fragment:],
 		"its head":     "you sent My+Known/Secret…",
 		"its tail":     "…Secret=Value&42",
 		"with its end": "xxMy+Known/Secret=Value&4x",

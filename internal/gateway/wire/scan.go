@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/missionopsai/foundry/internal/problem"
@@ -199,13 +200,10 @@ func (s *scan) where() string {
 		if len(b) > 0 {
 			b = append(b, '.')
 		}
-		b = appendUnescaped(b, s.b[seg.start:min(seg.end, seg.start+maxPathKey)])
+		b = append(b, bytes.ToValidUTF8(unescapeHead(s.b[seg.start:seg.end]), []byte("\uFFFD"))...)
 	}
 	return string(b)
 }
-
-// maxPathKey bounds what one key contributes to a path in an error.
-const maxPathKey = 128
 
 func (s *scan) wrongType(want string) {
 	if s.peek(); s.fault == faultNone {

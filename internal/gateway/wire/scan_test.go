@@ -209,6 +209,36 @@ func TestScanRefusesWhatParsersReadDifferently(t *testing.T) {
 	}
 }
 
+// Strings are read eight bytes at a time: what must be seen is put at every
+// offset of those eight, with and without enough text behind it.
+func TestNothingHidesInALongString(t *testing.T) {
+	for _, c := range []struct{ bad, code string }{
+		{"\x00", "json-control-character"}, {"\x1f", "json-control-character"}, {"\n", "json-control-character"},
+		{"\x80", "json-utf8"}, {"\xff", "json-utf8"}, {"\xed\xa0\x80", "json-utf8"}, {"é\xc3", "json-utf8"},
+		{`\x`, "json-escape"}, {`\u0000`, "json-nul"}, {`\ud800`, "json-surrogate"}, {`"`, "json-syntax"},
+		{"\x20", ""}, {"\x7f", ""}, {"!", ""}, {"#", ""}, {"[", ""}, {"]", ""}, {`\\`, ""}, {`\"`, ""}, {"é", ""}, {"😀", ""},
+	} {
+		for before := range 24 {
+			for _, after := range []int{0, 3, 20} {
+				body := `{"model":"m","x":"` + strings.Repeat("a", before) + c.bad + strings.Repeat("z", after) + `"}`
+				var r Request
+				err := Scan(ChatCompletions, []byte(body), &r)
+				if code := codeOf(err); code != c.code && !(c.bad == `"` && code == "json-truncated") {
+					t.Fatalf("%q after %d bytes, %d before the end: %q, want %q", c.bad, before, after, code, c.code)
+				}
+			}
+		}
+	}
+}
+
+func codeOf(err error) string {
+	var e *problem.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
 func TestScanAcceptsWhatIsMerelyUnusual(t *testing.T) {
 	for name, body := range map[string]string{
 		"white space everywhere":          " \t\r\n{ \"model\" : \"m\" , \"x\" : [ ] , \"y\" : { } }\n",
