@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -176,10 +178,41 @@ func (d *Daemon) local() http.Handler {
 			d.healthz(w, r)
 		case "/readyz":
 			d.readyz(w, r)
+		case "/debug/profile":
+			d.profile(w, r)
 		default:
 			d.api.Serve(w, r, p)
 		}
 	})
+}
+
+// longestProfile bounds how long a profile may run.
+const longestProfile = 2 * time.Minute
+
+// profile answers with a CPU profile of the next seconds, or with the heap as
+// it is (runtime/pprof). It shows code, never data, and only to the local
+// socket.
+func (d *Daemon) profile(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if r.URL.Query().Get("kind") == "heap" {
+		runtime.GC()
+		_ = pprof.WriteHeapProfile(w)
+		return
+	}
+	span, err := time.ParseDuration(r.URL.Query().Get("for"))
+	if err != nil || span <= 0 || span > longestProfile {
+		problem.Write(w, problem.New(problem.Invalid, "profile-span", "A profile takes up to two minutes.").WithField("for").WithMend("Use for example for=10s."))
+		return
+	}
+	if err := pprof.StartCPUProfile(w); err != nil {
+		problem.Write(w, problem.New(problem.Conflict, "profile-running", "A profile is being taken already."))
+		return
+	}
+	defer pprof.StopCPUProfile()
+	select {
+	case <-time.After(span):
+	case <-r.Context().Done():
+	}
 }
 
 // quietLog takes what net/http complains about (mostly TLS handshakes of

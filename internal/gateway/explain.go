@@ -68,10 +68,9 @@ func (g *Gateway) Explain(o *access.Organisation, model, class, endpoint, featur
 
 // Amount reads a decimal amount of the ledger's currency as nano-units.
 func (g *Gateway) Amount(text string) (int64, error) {
-	nano, err := g.exchange.nano(text, "")
+	nano, err := g.exchange.nano("amount", text, "", maxAmount)
 	if err != nil {
-		return 0, problem.New(problem.Invalid, "amount", fmt.Sprintf("%q is not an amount.", text)).
-			WithField("limit").WithMend(`Write a decimal such as "250.00", in ` + g.exchange.currency + ".")
+		return 0, problem.From(err).WithField("limit").WithMend(`Write a decimal such as "250.00", in ` + g.exchange.currency + ".")
 	}
 	return nano, nil
 }

@@ -53,12 +53,12 @@ func decimal(text string) (*big.Rat, error) {
 }
 
 // nano converts an amount in a currency into nano-units of the ledger's,
-// rounded up.
-func (x *exchange) nano(amount, currency string) (int64, error) {
+// rounded up. what names the amount in errors.
+func (x *exchange) nano(what, amount, currency string, largest int64) (int64, error) {
 	r, err := decimal(amount)
 	if err != nil {
-		return 0, problem.New(problem.Invalid, "price", fmt.Sprintf("%q is not a price.", amount)).
-			WithMend(`Write the price of a million tokens as a decimal in quotes, for example "0.15".`)
+		return 0, problem.New(problem.Invalid, what, fmt.Sprintf("%q is not an amount of money.", amount)).
+			WithMend(`Write a decimal in quotes, for example "0.15".`)
 	}
 	rate := x.rates[orString(currency, x.currency)]
 	if rate == nil {
@@ -70,11 +70,16 @@ func (x *exchange) nano(amount, currency string) (int64, error) {
 	if rem.Sign() > 0 {
 		q.Add(q, big.NewInt(1))
 	}
-	if !q.IsInt64() || q.Int64() > math.MaxInt64/million {
-		return 0, problem.New(problem.Invalid, "price", fmt.Sprintf("%q is too large a price.", amount))
+	if !q.IsInt64() || q.Int64() > largest {
+		return 0, problem.New(problem.Invalid, what, fmt.Sprintf("%q is too large.", amount))
 	}
 	return q.Int64(), nil
 }
+
+const (
+	maxPrice  = math.MaxInt64 / million // nine thousand currency units per million tokens
+	maxAmount = math.MaxInt64 / 16      // half a milliard currency units
+)
 
 func (m ProviderModelConfig) model(x *exchange) (*ProviderModel, error) {
 	pm := &ProviderModel{Name: m.Name, Tier: m.Tier, Context: m.Context, MaxOutput: m.MaxOutput}
@@ -98,7 +103,7 @@ func (m ProviderModelConfig) model(x *exchange) (*ProviderModel, error) {
 		{&pm.Price.Input, m.Price.Input, ""}, {&pm.Price.Output, m.Price.Output, ""},
 		{&pm.Price.Cached, m.Price.CachedInput, m.Price.Input}, {&pm.Price.CacheWrite, m.Price.CacheWrite, m.Price.Input},
 	} {
-		if *f.to, err = x.nano(orString(f.amount, f.fallback), m.Price.Currency); err != nil {
+		if *f.to, err = x.nano("price", orString(f.amount, f.fallback), m.Price.Currency, maxPrice); err != nil {
 			return nil, err
 		}
 	}
