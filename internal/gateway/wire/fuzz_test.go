@@ -26,8 +26,9 @@ func FuzzScan(f *testing.F) {
 	f.Add(byte(ChatCompletions), smallRequest())
 	f.Add(byte(ChatCompletions), []byte(`{"model":"m","messages":[{"content":[{"im\u0061ge_url":{"url":"http://x"}}]}],"st\u006fre":true}`))
 	f.Add(byte(ChatCompletions), []byte(`{"model":"m","ſtore":true,"max_toKens":1,"Model":"n"}`))
+	f.Add(byte(ChatCompletions), []byte(`{"model":"m","messages":[{"`+strings.Repeat("k", 127)+`\n":{"file_id":1}}]}`))
 	f.Fuzz(func(t *testing.T, n byte, body []byte) {
-		ep := Endpoint(n%5) + 1
+		ep := Endpoint((n+4)%5) + 1
 		var r Request
 		if err := Scan(ep, body, &r); err != nil {
 			var e *problem.Error
@@ -190,7 +191,7 @@ func FuzzScanChunk(f *testing.F) {
 	f.Add(byte(ChatCompletions), "", []byte(typicalDelta))
 	f.Add(byte(ChatCompletions), "error", []byte(`{"error":"x"}`))
 	f.Fuzz(func(t *testing.T, n byte, name string, data []byte) {
-		ep := Endpoint(n%5) + 1
+		ep := Endpoint((n+4)%5) + 1
 		var c Chunk
 		err := ScanChunk(ep, Event{Name: []byte(name), Data: data}, &c)
 		ends := ep.Dialect() == OpenAI && strings.HasPrefix(string(data), "[DONE]")
@@ -220,7 +221,7 @@ func FuzzScanResponse(f *testing.F) {
 	f.Add(byte(CountTokens), []byte(`{"input_tokens":42}`))
 	f.Add(byte(Embeddings), []byte(`{"error":{"message":"\ud83d"}}`))
 	f.Fuzz(func(t *testing.T, n byte, body []byte) {
-		ep := Endpoint(n%5) + 1
+		ep := Endpoint((n+4)%5) + 1
 		var c Chunk
 		err := ScanResponse(ep, body, &c)
 		checkAnswer(t, body, &c, err)
