@@ -130,7 +130,8 @@ func TestAHeadSplitAtEveryByte(t *testing.T) {
 }
 
 func TestASlowDripIsNotAStall(t *testing.T) {
-	const gap, drips = 20 * time.Millisecond, 12
+	t.Parallel()
+	const gap, drips = 60 * time.Millisecond, 12 // together longer than the timeout with its eighth
 	c := client(t, "http://"+listen(t, func(p *peer) {
 		p.request()
 		p.say(chunkedHead)
@@ -141,7 +142,7 @@ func TestASlowDripIsNotAStall(t *testing.T) {
 			p.say("1\r\nx\r\n")
 		}
 		p.say("0\r\n\r\n")
-	}), within(Timeouts{BetweenChunks: 5 * gap}))
+	}), within(Timeouts{BetweenChunks: 10 * gap}))
 	if _, got, err := call(c, "{}"); err != nil || got != strings.Repeat("x", drips) {
 		t.Errorf("got %q, %v", got, err)
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -90,7 +91,8 @@ func TestAnUploadThatNobodyReadsTimesOut(t *testing.T) {
 
 // The wait for the first byte begins when the upload has ended.
 func TestAnUploadThatMakesProgressMayTakeItsTime(t *testing.T) {
-	const pause, steps = 25 * time.Millisecond, 8
+	t.Parallel()
+	const pause, steps = 60 * time.Millisecond, 12
 	var begun time.Time
 	c := client(t, "http://"+listen(t, func(p *peer) {
 		_ = p.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
@@ -107,12 +109,12 @@ func TestAnUploadThatMakesProgressMayTakeItsTime(t *testing.T) {
 		_ = p.SetReadDeadline(time.Now().Add(pause))
 		_, _ = io.Copy(io.Discard, p.in)
 		p.say(hello)
-	}), within(Timeouts{FirstByte: 5 * pause}))
+	}), within(Timeouts{FirstByte: 8 * pause}))
 	_, got, err := call(c, strings.Repeat("x", 24<<20))
 	if err != nil || got != "hello" {
 		t.Fatalf("got %q, %v", got, err)
 	}
-	if took := time.Since(begun); took < 5*pause+5*pause/8 {
+	if took := time.Since(begun); took < 9*pause {
 		t.Skipf("the upload took %v only: nothing was tested", took)
 	}
 }
@@ -189,5 +191,29 @@ func TestAnAnswerBeforeASmallRequestFailsToBeWrittenIsDelivered(t *testing.T) {
 	}
 	if s := c.Stats(); s.Open != 0 {
 		t.Errorf("left behind: %+v", s)
+	}
+}
+
+// An in-process connection has no buffer at all: a write waits for the reader.
+func TestAnInProcessUpstreamMayAnswerBeforeItReads(t *testing.T) {
+	for name, script := range map[string]func(p *peer){
+		"it answers first": func(p *peer) { p.header(); p.say(refusal) },
+		"it reads first":   func(p *peer) { p.request(); p.say(refusal) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := client(t, "http://in-process", within(Timeouts{FirstByte: patience, BetweenChunks: patience}), func(o *Options) {
+				o.Dial = func(context.Context) (net.Conn, error) {
+					here, there := net.Pipe()
+					go func() {
+						defer there.Close()
+						script(&peer{Conn: there, in: bufio.NewReaderSize(there, 16)})
+					}()
+					return here, nil
+				}
+			})
+			if status, got, err := call(c, strings.Repeat("x", 5000)); status != 413 || got != "large" || err != nil {
+				t.Errorf("got %d, %q, %v", status, got, err)
+			}
+		})
 	}
 }

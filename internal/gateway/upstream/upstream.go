@@ -49,9 +49,8 @@ type Options struct {
 	// BaseURL is http or https; a path prefix is kept in front of every path.
 	BaseURL string
 	// Dial, if set, replaces name resolution and TCP, for upstreams in process
-	// or behind a Unix socket. TLS still follows when BaseURL says https. A
-	// connection should support deadlines; one that is not a socket must not
-	// hold on to more written bytes than its peer reads.
+	// or behind a Unix socket. TLS still follows when BaseURL says https. The
+	// connections must support deadlines.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// TLS is cloned; nil means system roots. Below TLS 1.2 is refused.
 	TLS *tls.Config
