@@ -149,8 +149,10 @@ func (d *DB) transact(ctx context.Context, role Role, begin string, fn func(tx p
 	defer conn.Release()
 	// A server that stops answering without closing its connections (a frozen
 	// process, a cut network) would hold the caller for many minutes. The
-	// heartbeat notices, ends the state, and the socket is made to fail.
-	defer context.AfterFunc(st.over, func() { _ = conn.Conn().PgConn().Conn().SetDeadline(time.Unix(1, 0)) })()
+	// heartbeat notices, ends the state, and the socket is made to fail. The
+	// function may still run when conn has been released, so it holds the socket.
+	socket := conn.Conn().PgConn().Conn()
+	defer context.AfterFunc(st.over, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })()
 
 	committed := false
 	defer func() {
