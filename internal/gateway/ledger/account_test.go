@@ -185,23 +185,21 @@ func TestLimitsPerMinute(t *testing.T) {
 			t.Fatalf("request %d: %v", i+1, err)
 		}
 	}
-	_, err := a.Admit(noon, 0, 0)
-	if p := problem.From(err); p.Code != "requests-per-minute" || p.RetryAfter != time.Second {
-		t.Errorf("got %v, retry %v", err, p.RetryAfter)
+	if _, err := a.Admit(noon, 0, 0); problem.From(err).Code != "requests-per-minute" || problem.From(err).RetryAfter != time.Second {
+		t.Errorf("got %v, retry %v", err, problem.From(err).RetryAfter)
 	}
 	later := noon.Add(time.Second)
-	r, err := a.Admit(later, 0, 6000)
-	if err != nil {
+	if _, err := a.Admit(later, 0, 6000); err != nil {
 		t.Fatalf("a second later: %v", err)
 	}
 	later = later.Add(time.Minute)
-	if _, err = a.Admit(later.Add(-30*time.Second), 0, 3001); problem.From(err).Code != "tokens-per-minute" || problem.From(err).RetryAfter != 10*time.Millisecond {
+	if _, err := a.Admit(later.Add(-30*time.Second), 0, 3001); problem.From(err).Code != "tokens-per-minute" || problem.From(err).RetryAfter != 10*time.Millisecond {
 		t.Errorf("got %v, retry %v", err, problem.From(err).RetryAfter)
 	}
 	if _, err := a.Admit(later, 0, 6001); problem.From(err).Code != "tokens-per-minute" || problem.From(err).RetryAfter != 0 || !strings.Contains(err.Error(), "waiting does not help") {
 		t.Errorf("more than a minute holds: %v, retry %v", err, problem.From(err).RetryAfter)
 	}
-	r, err = a.Admit(later, 0, 6000)
+	r, err := a.Admit(later, 0, 6000)
 	if err != nil {
 		t.Fatal(err)
 	}

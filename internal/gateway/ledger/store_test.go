@@ -33,7 +33,7 @@ func stored(t *testing.T) (*db.DB, *Store, []uuid.UUID, []RequestID) {
 	now := time.Now()
 	for i := range 13 {
 		a := admission(orgs[[]int{0, 1, 0}[i%3]], i%2 == 0)
-		a.At = now.Add(-time.Duration(i/2) * time.Minute)     // pairs at the same instant
+		a.At = now.Add(-time.Duration(i/2) * time.Minute) // pairs at the same instant
 		a.Key, a.Model = []string{"ka", "kb"}[i%2], []string{"large", "small"}[i%2]
 		id := n.admit(a)
 		ids = append(ids, id)
