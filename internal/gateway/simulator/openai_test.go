@@ -197,6 +197,13 @@ func TestToolsAreCalledWhenForcedOrNamedInThePrompt(t *testing.T) {
 	}
 }
 
+func TestAToolCallBeyondTheBudgetIsCutToNothing(t *testing.T) {
+	m := askFor(t, New(Options{}), "/v1/chat/completions", `{"model":"simulator-chat","max_tokens":12,`+hello+`,"tool_choice":{"type":"function","function":{"name":"get_weather"}},`+weather+`}`)
+	if used, _ := m.obj("usage").int("completion_tokens"); used != 12 || at(t, m, "choices", 0, "finish_reason") != "length" || asObject(at(t, m, "choices", 0, "message")).has("tool_calls") {
+		t.Errorf("got %v, %v", m["choices"], m["usage"])
+	}
+}
+
 func askStream(t *testing.T, s *Simulator, body string) string {
 	t.Helper()
 	w := ask(s, "POST", "/v1/chat/completions", strings.TrimSuffix(body, "}")+`,"stream":true}`)

@@ -183,9 +183,15 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBody()))
 	}
 	x.rec = newRecord(r, x.body, x.fault, x.now)
-	defer x.rec.finish()
 	stop := context.AfterFunc(r.Context(), func() { x.rec.leave(s.o.Now()) })
-	defer stop()
+	defer func() {
+		// If the context ended, the handler may be here before the function
+		// above has run: a client that left must not count as served.
+		if !stop() {
+			x.rec.leave(s.o.Now())
+		}
+		x.rec.finish()
+	}()
 	s.remember(x.rec)
 	var tooLarge *http.MaxBytesError
 	switch {
