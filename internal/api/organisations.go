@@ -24,8 +24,8 @@ type Organisation struct {
 type createOrganisation struct {
 	Caller
 	Body struct {
-		Name   string              `json:"name" doc:"1 to 63 lower-case letters, digits and dashes."`
-		Policy *sovereignty.Policy `json:"policy,omitempty" doc:"Default: the fleet's own models in the EEA only."`
+		Name   string         `json:"name" doc:"1 to 63 lower-case letters, digits and dashes."`
+		Policy policyDocument `json:"policy,omitempty" doc:"Default: the fleet's own models in the EEA only."`
 	}
 }
 
@@ -37,16 +37,13 @@ type byName struct {
 type setPolicy struct {
 	Caller
 	Name string `path:"name"`
-	Body sovereignty.Policy
+	Body policyDocument
 }
 
 func (a *API) organisations() {
 	register(a, http.MethodPost, "/organisations", "organisation-create", "Make an organisation", func(ctx context.Context, in *createOrganisation) (Organisation, error) {
-		policy := sovereignty.DefaultPolicy()
-		if in.Body.Policy != nil {
-			policy = *in.Body.Policy
-		}
-		if err := policy.Validate(); err != nil {
+		policy, err := in.Body.Policy.policy()
+		if err != nil {
 			return Organisation{}, err
 		}
 		o, err := access.CreateOrganisation(ctx, a.DB, in.Principal, in.Body.Name)
@@ -81,10 +78,14 @@ func (a *API) organisations() {
 		if err != nil {
 			return Organisation{}, err
 		}
-		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, in.Body); err != nil {
+		policy, err := in.Body.policy()
+		if err != nil {
 			return Organisation{}, err
 		}
-		return withPolicy(*o, in.Body), a.Gateway.Refresh(ctx)
+		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, policy); err != nil {
+			return Organisation{}, err
+		}
+		return withPolicy(*o, policy), a.Gateway.Refresh(ctx)
 	})
 }
 
