@@ -102,6 +102,9 @@ func TestATornTailIsCutOffAtEveryByteOfTheLastFrame(t *testing.T) {
 				last, lost = 3, 0
 			}
 			readAll(t, j, Position{}).want(t, span(1, 1, last)...)
+			if info, err := os.Stat(name); err != nil || info.Size() != frames[last] {
+				t.Fatalf("%s at %d: the file has %d bytes, its frames end at %d", kind, at, info.Size(), frames[last])
+			}
 			if st := j.Stats(); st.TornBytes != int64(max(0, lost)) || len(st.Damaged) != 0 {
 				t.Fatalf("%s at %d: torn %d, want %d; damage %v", kind, at, st.TornBytes, lost, st.Damaged)
 			}
@@ -379,6 +382,24 @@ func TestTamperingWithSegmentsIsDetected(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAForgedHeaderIsDetectedEvenWithNoFrameBehindIt(t *testing.T) {
+	dir := t.TempDir()
+	crashed(t, dir, 0, 0)
+	edit(t, segments(t, dir)[0], func(b []byte) []byte {
+		b[40] ^= 1 // the last record of the segment before
+		rechecksum(b[:headerBytes])
+		copy(b[headerBytes:dataStart], b[:headerBytes])
+		return b
+	})
+	if _, err := Open(dir, options(2)); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("Open: %v", err)
+	}
+	_, open := kek("test")
+	if r, err := Inspect(dir, open); err != nil || r[0].State != StateCorrupt {
+		t.Fatalf("Inspect: %v %+v", err, r)
 	}
 }
 

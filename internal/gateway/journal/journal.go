@@ -86,7 +86,8 @@ type Options struct {
 	Node, Boot uint32 // stamped into every segment; Boot is higher at every Open of the directory
 
 	// Seal wraps a segment's key, once per segment; Open unwraps it. Both are
-	// given the segment's identity as associated data.
+	// given the segment's identity as associated data. They need time limits of
+	// their own: while Seal hangs at a rotation, every Wait does.
 	Seal func(plaintext, associated []byte) ([]byte, error)
 	Open func(sealed, associated []byte) ([]byte, error)
 

@@ -515,5 +515,8 @@ func TestASealThatFailsStallsAndRecovers(t *testing.T) {
 	if seq != held+2 {
 		t.Fatalf("the record after the failed one has number %d", seq)
 	}
+	if st := j.Stats(); st.Failure != nil {
+		t.Fatalf("Stats after recovering: %v", st.Failure)
+	}
 	readAll(t, j, Position{}).want(t, append(span(1, 1, held), Position{1, held + 2})...)
 }

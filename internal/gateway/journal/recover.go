@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -80,7 +81,9 @@ func (d *directory) load() (inventory, error) {
 			}
 		}
 	}
-	slices.SortFunc(inv.segments, func(a, b *segment) int { return bytes.Compare([]byte(a.name), []byte(b.name)) })
+	slices.SortFunc(inv.segments, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(a.header.boot, b.header.boot), cmp.Compare(a.header.number, b.header.number), cmp.Compare(a.header.first, b.header.first))
+	})
 	return inv, d.chain(&inv)
 }
 
