@@ -185,9 +185,11 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.rec = newRecord(r, x.body, x.fault, x.now)
 	stop := context.AfterFunc(r.Context(), func() { x.rec.leave(s.o.Now()) })
 	defer func() {
-		// If the context ended, the handler may be here before the function
-		// above has run: a client that left must not count as served.
-		if !stop() {
+		// When the context ends, the handler may get here before the function
+		// above has begun, and stop it: a client that left must not count as
+		// served.
+		stop()
+		if r.Context().Err() != nil {
 			x.rec.leave(s.o.Now())
 		}
 		x.rec.finish()
