@@ -65,7 +65,6 @@ type call struct {
 	status      int
 	first       time.Time // when the first content reached this node
 	deadlineSet time.Time // when the client's write deadline was last moved
-	deltas      int64     // content events seen, to estimate usage when the upstream tells none
 }
 
 var calls = sync.Pool{New: func() any { return &call{} }}
@@ -302,7 +301,7 @@ func (c *call) worst() (nano, tokens int64) {
 		output := m.MaxOutput
 		if c.ep == wire.Embeddings || c.ep == wire.CountTokens {
 			output = 0
-		} else if c.req.MaxTokens > 0 && c.req.MaxTokens < output {
+		} else if c.req.MaxTokensField != "" && c.req.MaxTokens < output {
 			output = c.req.MaxTokens
 		}
 		output *= max(1, c.req.N)

@@ -198,7 +198,8 @@ func (c *call) prepare(h *hop) ([]byte, string, error) {
 		c.edited = c.req.AppendEdited(c.edited[:0], c.body, e)
 		return c.edited, c.ep.Path(), nil
 	}
-	o := translate.Options{Model: h.model}
+	// OpenAI's own models take their bound only under its newer name.
+	o := translate.Options{Model: h.model, MaxCompletionTokens: h.provider.Kind == OpenAI}
 	if m := h.provider.model(h.model); m != nil {
 		o.MaxTokens = m.MaxOutput
 	}

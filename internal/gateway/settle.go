@@ -72,18 +72,19 @@ func (c *call) conclude(err error) {
 // statusClientGone is what is recorded for a client that left (nginx's 499).
 const statusClientGone = 499
 
-// usage is what the upstream said, or an estimate where content went out and
-// it said nothing: a client that leaves is billed what was produced until then.
+// usage is what the upstream said it consumed, or an estimate where content
+// went out and it did not say: a client that leaves is billed what was
+// produced until then.
 func (c *call) usage() (u wire.Usage, known bool) {
-	if c.chunk.Usage.Set && (c.result == ledger.OK || c.deltas == 0) {
-		return c.chunk.Usage, true
-	}
-	if c.result != ledger.OK && c.deltas == 0 && !c.answered {
-		return wire.Usage{}, c.result == ledger.Rejected || c.first.IsZero()
-	}
 	u = c.chunk.Usage
+	switch {
+	case u.Set && !u.Partial:
+		return u, true
+	case c.chunk.Events == 0 && !u.Set && c.result != ledger.OK && (c.result != ledger.ClientGone || len(c.tries) == 0):
+		return wire.Usage{}, true // nothing was produced
+	}
 	u.Input = max(u.Input, c.req.InputBytes/bytesPerToken)
-	u.Output = max(u.Output, c.deltas) // a delta is at least a token
+	u.Output = max(u.Output, c.chunk.Events, c.chunk.ContentBytes/bytesPerToken) // an event brings at least a token
 	return u, false
 }
 

@@ -128,7 +128,6 @@ func (s *relay) events() (*failure, error) {
 		raw := c.in[s.parsed : s.parsed+n]
 		s.parsed += n
 		if ev.Data != nil {
-			c.chunk.Content, c.chunk.UsageOnly, c.chunk.Error = false, false, nil
 			if err := wire.ScanChunk(s.ep, ev, &c.chunk); err != nil {
 				return &failure{kind: problem.Upstream, reason: "malformed event", message: "The provider's stream was not valid."}, nil
 			}
@@ -151,17 +150,13 @@ func (s *relay) events() (*failure, error) {
 // note keeps what an event said about the whole answer.
 func (s *relay) note() {
 	c := s.c
-	if c.chunk.Content {
-		c.deltas++
-		if !s.content {
-			c.first = c.g.Clock()
-			s.mu.Lock()
-			s.content = true
-			s.mu.Unlock()
-		}
+	if c.chunk.Content && !s.content {
+		c.first = c.g.Clock()
+		s.mu.Lock()
+		s.content = true
+		s.mu.Unlock()
 	}
-	s.finish = s.finish || c.chunk.Finish != ""
-	s.done = s.done || c.chunk.Done
+	s.finish, s.done = c.chunk.Finish != "", c.chunk.Done
 }
 
 // flush sends what may go: nothing before the first content, and nothing
