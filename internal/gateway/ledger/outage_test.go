@@ -56,18 +56,22 @@ func TestADatabaseKilledUnderLoadCostsNoRow(t *testing.T) {
 		}
 	}
 	some()
+	eventually(t, func() bool { return n.shipper.Queue().Shipped.Seq > 0 })
 	for range 3 {
+		before := server.Cluster().Restarts()
 		server.Kill()
 		some()
+		eventually(t, func() bool { return server.Cluster().Restarts() > before && server.Cluster().PID() != 0 })
 		mustBeHealthy(t, d)
 		some()
 	}
 	server.Stop()
 	some()
-	// The queue says that it is behind.
-	eventually(t, func() bool {
-		q := n.shipper.Queue()
-		return errors.Is(q.Failure, db.ErrUnavailable) && q.Events > 0 && q.Age > 0
+	var q Queue
+	defer func() { t.Logf("the queue was %+v", q) }()
+	eventually(t, func() bool { // the queue says that it is behind
+		q = n.shipper.Queue()
+		return errors.Is(q.Failure, db.ErrUnavailable) && q.Events > 0 && q.Age > 0 && q.Shipped.Seq > 0
 	})
 	server.Start()
 	mustBeHealthy(t, d)
@@ -80,7 +84,7 @@ func TestADatabaseKilledUnderLoadCostsNoRow(t *testing.T) {
 	stopShipping()
 	shipper.Wait()
 	e.verify(t, d)
-	if q := n.shipper.Queue(); q.Failure != nil || q.Age != 0 || q.Events != 0 {
+	if q = n.shipper.Queue(); q.Failure != nil || q.Age != 0 || q.Events != 0 {
 		t.Errorf("the queue is %+v", q)
 	}
 	t.Logf("%d records, over 4 outages", e.records)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/missionopsai/foundry/internal/sovereignty"
 )
 
 // RequestFilter selects requests, newest first. Zero fields select everything.
@@ -14,6 +16,7 @@ type RequestFilter struct {
 	Model        string
 	Provider     string
 	State        string // one of the States
+	Class        sovereignty.DataClass
 	Limit        int    // at most 500; 0: 50
 	After        string // the cursor that the page before returned
 }

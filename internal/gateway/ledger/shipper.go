@@ -103,8 +103,8 @@ func NewShipper(j *journal.Journal, d *db.DB, o ShipperOptions) *Shipper {
 
 // Run ships until ctx ends. It never gives up.
 func (s *Shipper) Run(ctx context.Context) error {
-	const slowest = 5 * time.Second
-	backoff := 100 * time.Millisecond
+	const quickest, slowest = 100 * time.Millisecond, 5 * time.Second
+	backoff := quickest
 	for ctx.Err() == nil {
 		n, err := s.ship(ctx)
 		switch {
@@ -115,14 +115,15 @@ func (s *Shipper) Run(ctx context.Context) error {
 				break
 			}
 			s.complain(err, backoff)
-			wait(ctx, backoff)
+			wait(ctx, quickest)
+			s.rest(ctx, backoff-quickest)
 			backoff = min(2*backoff, slowest)
 			continue
 		case n >= s.o.BatchEvents:
-			backoff = 100 * time.Millisecond
+			backoff = quickest
 			continue
 		}
-		backoff = 100 * time.Millisecond
+		backoff = quickest
 		s.fold(ctx)
 		gather := s.o.GatherIdle
 		if n > s.o.BatchEvents/10 {
@@ -137,6 +138,17 @@ func (s *Shipper) Run(ctx context.Context) error {
 		wait(ctx, gather)
 	}
 	return nil
+}
+
+// rest waits for d, or less if the database was away and is back.
+func (s *Shipper) rest(ctx context.Context, d time.Duration) {
+	if s.db.Healthy() {
+		wait(ctx, d)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	_ = s.db.WaitHealthy(ctx)
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -206,6 +218,8 @@ func (s *Shipper) ship(ctx context.Context) (int, error) {
 		s.queue.Failure = err
 		if s.batch.oldest != 0 {
 			s.since = time.Unix(0, s.batch.oldest)
+		} else if s.since.IsZero() {
+			s.since = s.o.Now() // nothing has been read yet: it waits at least since now
 		}
 	}
 	s.queue.Shipped, s.queue.Open = s.at, len(s.open)

@@ -142,11 +142,12 @@ func (s *Store) Requests(ctx context.Context, p principal.Principal, f RequestFi
 				   AND r.admitted_at >= $1 AND r.admitted_at < $2 AND r.admitted_at <= $3
 				   AND (r.admitted_at, r.node, r.boot, r.seq) < ($3, $4, $5, $6)
 				   AND ($7 = '' OR r.api_key = $7) AND ($8 = '' OR r.model = $8) AND ($9 = '' OR r.provider = $9) AND ($10 = '' OR r.state = $10)
+				   AND ($13 = 0 OR r.class = $13)
 				 ORDER BY r.admitted_at DESC, r.node DESC, r.boot DESC, r.seq DESC LIMIT $11
 			) l WHERE ($12::uuid IS NULL OR o.id = $12)
 			ORDER BY l.admitted_at DESC, l.node DESC, l.boot DESC, l.seq DESC LIMIT $11`,
 			from, to, time.UnixMicro(c.micros), int64(c.id.Node), int64(c.id.Boot), int64(c.id.Seq),
-			f.Key, f.Model, f.Provider, f.State, limit+1, nullable(f.Organisation))
+			f.Key, f.Model, f.Provider, f.State, limit+1, nullable(f.Organisation), int16(f.Class))
 		out, err = pgx.CollectRows(rows, scanRequest)
 		return err
 	})
