@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -56,7 +57,8 @@ type call struct {
 	tries       []ledger.Try
 	recorded    []*Provider // destinations that the journal names for this request
 	outcome     ledger.Outcome
-	answered    bool // a byte of the answer or its header has gone to the client
+	broke       string // why an answer broke off after part of it had gone out
+	answered    bool   // a byte of the answer or its header has gone to the client
 	edited      []byte
 	in          []byte // bytes from the upstream
 	out         []byte // bytes for the client, where they differ
@@ -108,10 +110,22 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, ep wire.Endpoin
 		err = c.forward()
 		c.settle(err)
 	}
-	if err != nil && !c.answered {
+	abort := false
+	switch {
+	case err == nil:
+	case !c.answered:
 		c.fail(err)
+	case !errors.Is(err, errBroken):
+		c.failWithin(err)
+	default:
+		abort = !c.req.Stream
 	}
 	g.held.Add(-int64(cap(c.body)))
+	if abort {
+		// A part of the answer has gone out. Returning would end it properly,
+		// and the client would take the part for the whole.
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // admit does everything that comes before a byte may go to a provider.

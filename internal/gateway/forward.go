@@ -122,9 +122,12 @@ func (c *call) attempt(h *hop) (*failure, error) {
 	c.hop = h
 	f, err := c.try(h)
 	t := ledger.Try{Provider: h.provider.Name, Status: http.StatusOK, Duration: c.g.Clock().Sub(began)}
-	if f != nil {
+	switch {
+	case f != nil:
 		t.Status, t.Reason = f.status, f.reason
-	} else if err != nil {
+	case errors.Is(err, errBroken):
+		t.Reason = c.broke
+	case err != nil:
 		t.Reason = problem.From(err).Code
 	}
 	c.tries = append(c.tries, t)
@@ -148,11 +151,8 @@ func (c *call) try(h *hop) (*failure, error) {
 			return nil, err
 		}
 	}
-	var extra [1]upstream.Header
-	headers := extra[:0]
-	if beta := c.r.Header.Get("Anthropic-Beta"); beta != "" && h.provider.Kind == Anthropic && c.ep.Dialect() == wire.Anthropic {
-		headers = append(headers, upstream.Header{Name: "Anthropic-Beta", Value: beta})
-	}
+	var extra [2]upstream.Header
+	headers := c.versions(h, extra[:0])
 	resp, err := h.provider.client.Do(c.ctx, http.MethodPost, path, headers, body)
 	if err != nil {
 		return c.transportFailure(err), nil
@@ -165,6 +165,30 @@ func (c *call) try(h *hop) (*failure, error) {
 		return c.stream(h, resp)
 	}
 	return c.whole(h, resp)
+}
+
+// versions adds the headers by which Anthropic's API tells its versions apart.
+// A request that is passed on as it came keeps its own; a translated one is
+// written for the translator's.
+func (c *call) versions(h *hop, dst []upstream.Header) []upstream.Header {
+	if h.provider.facts.dialect != wire.Anthropic {
+		return dst
+	}
+	version := c.r.Header.Get("Anthropic-Version")
+	if translated(h.provider, c.ep) || !dated(version) {
+		version = translate.DefaultAnthropicVersion
+	}
+	dst = append(dst, upstream.Header{Name: "Anthropic-Version", Value: version})
+	if beta := c.r.Header.Get("Anthropic-Beta"); beta != "" && !translated(h.provider, c.ep) {
+		dst = append(dst, upstream.Header{Name: "Anthropic-Beta", Value: beta})
+	}
+	return dst
+}
+
+// dated reports whether text has the form 2023-06-01.
+func dated(text string) bool {
+	_, err := time.Parse(time.DateOnly, text)
+	return err == nil
 }
 
 // reenter records that the request goes to another provider than its
@@ -191,6 +215,7 @@ func (c *call) prepare(h *hop) ([]byte, string, error) {
 			e.Model = h.model
 		}
 		e.InjectUsage = c.ep == wire.ChatCompletions && c.req.Stream && facts.usageFlag && !c.req.IncludeUsage
+		e.DropStreamOptions = c.ep == wire.ChatCompletions && c.req.StreamOpts.Present() && !facts.usageFlag
 		e.ForceNoStore = facts.noStore && (c.ep == wire.ChatCompletions || c.ep == wire.Responses) && !c.asksToStore()
 		if e == (wire.Edit{}) {
 			return c.body, c.ep.Path(), nil
@@ -199,7 +224,7 @@ func (c *call) prepare(h *hop) ([]byte, string, error) {
 		return c.edited, c.ep.Path(), nil
 	}
 	// OpenAI's own models take their bound only under its newer name.
-	o := translate.Options{Model: h.model, MaxCompletionTokens: h.provider.Kind == OpenAI}
+	o := translate.Options{Model: h.model, MaxCompletionTokens: h.provider.Kind == OpenAI, NoStreamOptions: !facts.usageFlag}
 	if m := h.provider.model(h.model); m != nil {
 		o.MaxTokens = m.MaxOutput
 	}
@@ -238,6 +263,8 @@ func (c *call) transportFailure(err error) *failure {
 	switch {
 	case c.ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return &failure{kind: problem.Canceled, reason: "client gone", final: true, quiet: true}
+	case errors.Is(err, errEventTooLarge):
+		f.reason, f.message = "event too large", "An event of the provider's stream is too large."
 	case errors.Is(err, upstream.ErrOverloaded):
 		return &failure{kind: problem.Overloaded, reason: "too many calls waiting", message: "The provider is busy.", after: time.Second, quiet: true}
 	case errors.Is(err, upstream.ErrTimeoutTotal):

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/gateway/translate"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
 	"github.com/missionopsai/foundry/internal/gateway/wire"
 )
@@ -86,7 +87,11 @@ func (p *Provider) discovers() bool {
 
 // list asks for the provider's models.
 func (p *Provider) list(ctx context.Context) ([]string, error) {
-	resp, err := p.client.Do(ctx, http.MethodGet, "/v1/models", nil, nil)
+	var headers []upstream.Header
+	if p.facts.dialect == wire.Anthropic {
+		headers = append(headers, upstream.Header{Name: "Anthropic-Version", Value: translate.DefaultAnthropicVersion})
+	}
+	resp, err := p.client.Do(ctx, http.MethodGet, "/v1/models", headers, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -182,18 +182,13 @@ func (p *Provider) connect(dial func(context.Context) (net.Conn, error)) error {
 	return nil
 }
 
-// anthropicVersion is the only version of the API that Anthropic documents as current.
-const anthropicVersion = "2023-06-01"
-
 func (p *Provider) header() http.Header {
 	h := http.Header{"User-Agent": {"foundry"}, "Content-Type": {"application/json"}}
 	switch {
+	case p.secret == "":
 	case p.facts.dialect == wire.Anthropic:
-		h.Set("Anthropic-Version", anthropicVersion)
-		if p.secret != "" {
-			h.Set("X-Api-Key", p.secret)
-		}
-	case p.secret != "":
+		h.Set("X-Api-Key", p.secret)
+	default:
 		h.Set("Authorization", "Bearer "+p.secret)
 	}
 	return h

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -32,16 +31,24 @@ func (c *call) fail(err error) {
 	c.g.write(c.w, c.ep.Dialect(), problem.From(err), c.requestID())
 }
 
+// failWithin ends a stream of which only comments have gone out: it has its
+// header already, so the error is an event.
+func (c *call) failWithin(err error) {
+	if errors.Is(err, context.Canceled) || c.ctx.Err() != nil {
+		return // nobody is there to read it
+	}
+	e := problem.From(err)
+	var r *rejection
+	if errors.As(err, &r) {
+		e = problem.New(problem.Invalid, "provider-rejected", fmt.Sprintf("The provider rejected the request with status %d.", r.status))
+	}
+	_, _ = c.w.Write(wire.ErrorEvent(nil, c.ep.Dialect(), e, c.requestID()))
+}
+
 // reject passes on a provider's verdict about the request, translated where
 // the client speaks another dialect.
 func (c *call) reject(r *rejection) {
-	status, body := r.status, r.body
-	if ep := upstreamEndpoint(r.hop.provider, c.ep); ep != c.ep {
-		status, body = translate.Error(ep.Dialect(), c.ep.Dialect(), status, body)
-	} else if !json.Valid(body) {
-		e := problem.New(problem.Invalid, "provider-rejected", fmt.Sprintf("The provider rejected the request with status %d.", status))
-		body = wire.ErrorBody(c.ep.Dialect(), e, c.requestID())
-	}
+	status, body := translate.Error(upstreamEndpoint(r.hop.provider, c.ep).Dialect(), c.ep.Dialect(), r.status, r.body)
 	header := c.w.Header()
 	header["Content-Type"] = jsonMedia
 	header.Set("Content-Length", strconv.Itoa(len(body)))

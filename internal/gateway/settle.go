@@ -66,6 +66,9 @@ func (c *call) conclude(err error) {
 		default:
 			c.result = ledger.Failed
 		}
+		if c.answered { // with comments only, while waiting for a provider
+			c.status = http.StatusOK
+		}
 	}
 }
 

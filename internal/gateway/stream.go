@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -19,6 +20,9 @@ const (
 	maxEvent     = 8 << 20          // largest single event
 	keepAlive    = 15 * time.Second // silence after which the client is told that work goes on
 )
+
+// errEventTooLarge ends a stream whose next event does not end.
+var errEventTooLarge = errors.New("an event of the stream is too large")
 
 // translator turns one dialect's stream into the other's.
 type translator interface {
@@ -85,7 +89,7 @@ func (s *relay) run() (*failure, error) {
 			return nil, nil
 		}
 		n, rerr := s.read()
-		if n == 0 && rerr == io.EOF {
+		if n == 0 && rerr == io.EOF || rerr != nil && s.done {
 			return s.end()
 		}
 		if rerr != nil && rerr != io.EOF {
@@ -105,10 +109,10 @@ func (s *relay) read() (int, error) {
 		left := copy(c.in, c.in[s.parsed:])
 		c.in, s.parsed = c.in[:left], 0
 	}
+	if len(c.in) >= maxEvent {
+		return 0, errEventTooLarge
+	}
 	if len(c.in) == cap(c.in) {
-		if len(c.in) >= maxEvent {
-			return 0, io.ErrUnexpectedEOF
-		}
 		c.in = append(c.in, make([]byte, len(c.in))...)[:len(c.in)]
 	}
 	n, err := s.resp.Read(c.in[len(c.in):cap(c.in)])
@@ -121,6 +125,11 @@ func (s *relay) read() (int, error) {
 func (s *relay) events() (*failure, error) {
 	c := s.c
 	for {
+		if s.done {
+			// Nothing that follows the terminator belongs to the answer.
+			s.parsed = len(c.in)
+			return nil, nil
+		}
 		ev, n := wire.NextEvent(c.in[s.parsed:])
 		if n == 0 {
 			return nil, nil
@@ -223,7 +232,7 @@ func (s *relay) keepAlive() (stop func()) {
 // end decides whether the upstream's end was a proper one.
 func (s *relay) end() (*failure, error) {
 	c := s.c
-	if len(bytes.TrimSpace(c.in[s.parsed:])) > 0 {
+	if !s.done && len(bytes.TrimSpace(c.in[s.parsed:])) > 0 {
 		return s.broken(&failure{kind: problem.Upstream, reason: "cut within an event", message: "The provider's stream was cut."}, nil)
 	}
 	if s.tr != nil {
@@ -266,7 +275,7 @@ func (s *relay) broken(f *failure, err error) (*failure, error) {
 		c.result = ledger.ClientGone
 		return nil, c.ctx.Err()
 	}
-	c.result = ledger.StreamBroken
+	c.result, c.broke = ledger.StreamBroken, f.reason
 	if f.kind == problem.Timeout {
 		c.result = ledger.Timeout
 	}

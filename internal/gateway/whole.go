@@ -125,7 +125,7 @@ func (c *call) passThrough(h *hop, resp *upstream.Response) error {
 			c.usageFromTail(tail)
 			return nil
 		case err != nil:
-			c.result, c.status = ledger.StreamBroken, http.StatusOK
+			c.result, c.status, c.broke = ledger.StreamBroken, http.StatusOK, c.transportFailure(err).reason
 			return errBroken
 		}
 	}
