@@ -174,3 +174,22 @@ func Write(w http.ResponseWriter, err error) {
 	w.WriteHeader(e.Kind.Status())
 	_, _ = w.Write(append(body, '\n'))
 }
+
+// KindOf finds the kind that a problem's type names, or that fits a status
+// where the type is not one of Foundry's.
+func KindOf(typ string, status int) Kind {
+	for k := range kinds {
+		if "urn:foundry:problem:"+kinds[k].name == typ {
+			return Kind(k)
+		}
+	}
+	for k := range kinds {
+		if Kind(k) != Internal && kinds[k].status == status {
+			return Kind(k)
+		}
+	}
+	if status >= 400 && status < 500 {
+		return Invalid
+	}
+	return Internal
+}
