@@ -105,7 +105,7 @@ func takeLock(dir string, now time.Time) (*lock, error) {
 	if err != nil {
 		return nil, unusable(path, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(f); err != nil {
 		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, unusable(path, err)
@@ -124,6 +124,19 @@ func takeLock(dir string, now time.Time) (*lock, error) {
 	}
 	l := &lock{f}
 	return l, l.describe(holder{PID: os.Getpid(), Since: now})
+}
+
+// lockPatience is how long a start waits for a process that was just killed
+// to be gone: the kernel takes a moment to close its files.
+const lockPatience = time.Second
+
+func flock(f *os.File) error {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // describe tells whoever comes second who holds the lock.
