@@ -1,0 +1,40 @@
+package console
+
+import (
+	"crypto/rand"
+	"strings"
+)
+
+func newNonce() string { return rand.Text() }
+
+// policy is the Content-Security-Policy of a page. Only the script that
+// carries the page's nonce runs, nothing inline does, and only htmx's Trusted
+// Types policy may write HTML: an element that htmx is to process must carry
+// the nonce too (hx-nonce), so that injected markup is inert.
+func policy(nonce string) string {
+	return "default-src 'none'; script-src 'nonce-" + nonce + "'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; " +
+		"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types htmx"
+}
+
+// secure sets the headers that every answer of the console carries.
+func (v *visit) secure() {
+	h := v.w.Header()
+	h.Set("Content-Security-Policy", policy(v.nonce))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Vary", "HX-Request")
+}
+
+// localPath returns a path of the console to go back to, or the overview:
+// never an address that leads elsewhere.
+func localPath(path string) string {
+	if !strings.HasPrefix(path, toOverview) || strings.Contains(path, "\\") || strings.Contains(path, "//") || strings.ContainsAny(path, "\r\n") {
+		return toOverview
+	}
+	return path
+}
