@@ -18,6 +18,7 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/audit"
+	"github.com/missionopsai/foundry/internal/console"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
@@ -25,7 +26,6 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/principal"
-	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -61,7 +61,7 @@ type Daemon struct {
 	verifier  *access.Verifier
 	api       *api.API
 	registry  *prometheus.Registry
-	console   http.Handler
+	console   *console.Console
 	simulator *http.Server
 	servers   []*server
 
@@ -250,12 +250,15 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	store := ledger.NewStore(d.db)
 	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Store: store,
 		Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})
+	d.console = console.New(console.Options{Version: d.version, Mode: d.config.Mode, Country: d.config.Node.Country, Started: d.started, URL: d.URL,
+		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Store: store, Queue: d.shipper.Queue,
+		Refusing: func() error { return d.journal.Stats().Failure }, Log: d.log, Clock: d.clock})
 	return nil
 }
 
 // consoleLink makes a one-time sign-in link for the console.
-func (d *Daemon) consoleLink(principal.Principal) (string, time.Time, error) {
-	return "", time.Time{}, problem.New(problem.Unsupported, "console-missing", "This node has no console.")
+func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
+	return d.console.Link(p)
 }
 
 // run starts the background work.

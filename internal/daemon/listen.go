@@ -125,6 +125,7 @@ const (
 func (d *Daemon) serve() {
 	for _, s := range d.servers {
 		s.http = &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes, ErrorLog: quietLog(d.log)}
+		s.http.RegisterOnShutdown(d.console.Close) // its event streams would outlast the drain
 		l := s.listener
 		switch s.name {
 		case "https":
