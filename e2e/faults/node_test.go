@@ -414,3 +414,10 @@ func (l *logBuffer) counted(message string) int {
 var names atomic.Int64
 
 func unique(prefix string) string { return fmt.Sprintf("%s-%d", prefix, names.Add(1)) }
+
+// contextOf is a context that ends with the test, or before.
+func contextOf(t testing.TB) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	return ctx, cancel
+}
