@@ -21,6 +21,8 @@ const (
 	keepAlive    = 15 * time.Second // silence after which the client is told that work goes on
 )
 
+var errIncomplete = errors.New("the stream is incomplete")
+
 // errEventTooLarge ends a stream whose next event does not end.
 var errEventTooLarge = errors.New("an event of the stream is too large")
 
@@ -109,11 +111,11 @@ func (s *relay) read() (int, error) {
 		left := copy(c.in, c.in[s.parsed:])
 		c.in, s.parsed = c.in[:left], 0
 	}
-	if len(c.in) >= maxEvent {
-		return 0, errEventTooLarge
-	}
 	if len(c.in) == cap(c.in) {
-		c.in = append(c.in, make([]byte, len(c.in))...)[:len(c.in)]
+		if len(c.in) >= maxEvent {
+			return 0, errEventTooLarge
+		}
+		c.in = append(make([]byte, 0, min(2*cap(c.in), maxEvent)), c.in...)
 	}
 	n, err := s.resp.Read(c.in[len(c.in):cap(c.in)])
 	c.in = c.in[:len(c.in)+n]
@@ -235,19 +237,26 @@ func (s *relay) end() (*failure, error) {
 	if !s.done && len(bytes.TrimSpace(c.in[s.parsed:])) > 0 {
 		return s.broken(&failure{kind: problem.Upstream, reason: "cut within an event", message: "The provider's stream was cut."}, nil)
 	}
-	if s.tr != nil {
-		var err error
-		if c.out, err = s.tr.Close(c.out); err != nil {
-			return s.broken(&failure{kind: problem.Upstream, reason: "stream incomplete", message: "The provider's stream ended before it was complete."}, nil)
+	// Some servers leave out the last [DONE]. A stream that said why it
+	// stopped, and whose transport ended properly, is complete; one that did
+	// not is cut.
+	err := errIncomplete
+	switch {
+	case !s.done && (!s.finish || s.ep != wire.ChatCompletions || s.resp.UntilClose):
+	case s.tr == nil:
+		if err = nil; !s.done {
+			c.out = append(c.out, "data: [DONE]\n\n"...)
 		}
-	} else if !s.done {
-		// Some servers leave out the last [DONE]. A stream that said why it
-		// stopped, and whose transport ended properly, is complete; one that
-		// did not is cut.
-		if !s.finish || s.ep != wire.ChatCompletions || s.resp.UntilClose {
-			return s.broken(&failure{kind: problem.Upstream, reason: "stream incomplete", message: "The provider's stream ended before it was complete."}, nil)
+	default:
+		if err = nil; !s.done {
+			c.out, err = s.tr.Event(c.out, wire.Event{Data: []byte("[DONE]")})
 		}
-		c.out = append(c.out, "data: [DONE]\n\n"...)
+		if err == nil {
+			c.out, err = s.tr.Close(c.out)
+		}
+	}
+	if err != nil {
+		return s.broken(&failure{kind: problem.Upstream, reason: "stream incomplete", message: "The provider's stream ended before it was complete."}, nil)
 	}
 	s.content = true
 	if err := s.flush(); err != nil {

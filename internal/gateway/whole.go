@@ -28,6 +28,7 @@ func (c *call) whole(h *hop, resp *upstream.Response) (*failure, error) {
 	if !isMedia(resp.ContentType, "application/json") {
 		return wrongMedia(resp), nil
 	}
+	c.in = c.in[:0]
 	limit := wholeLimit
 	if translated(h.provider, c.ep) {
 		limit = translateLimit

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"strconv"
 
@@ -17,14 +18,15 @@ type fault struct {
 	status              int // if the body itself names one
 }
 
-// Error translates an upstream's error answer into the other dialect. The
+// Error translates an upstream's error answer into the client's dialect; one
+// that has that dialect's documented shape already stays as it is. The
 // status changes only where the dialects use different ones: overload is 529
 // at Anthropic and 503 elsewhere, an unpaid bill is 402 at Anthropic and a
 // kind of 429 at OpenAI. Text that is not an error object (a proxy's page, for
 // example) is replaced. The message is otherwise the upstream's own, so the
 // caller redacts it.
 func Error(from, to wire.Dialect, status int, body []byte) (newStatus int, out []byte) {
-	if from == to {
+	if from == to && shaped(to, body) {
 		return status, body
 	}
 	if status < 400 {
@@ -42,6 +44,17 @@ func Error(from, to wire.Dialect, status int, body []byte) (newStatus int, out [
 	return newStatus, encodeFault(struct {
 		Error openAIError `json:"error"`
 	}{e})
+}
+
+// shaped reports whether an error body is what the dialect's SDKs read.
+func shaped(d wire.Dialect, body []byte) bool {
+	var doc struct {
+		Type  string `json:"type"`
+		Error *struct {
+			Message *string `json:"message"`
+		} `json:"error"`
+	}
+	return json.Unmarshal(body, &doc) == nil && doc.Error != nil && doc.Error.Message != nil && (d == wire.OpenAI || doc.Type == "error")
 }
 
 func encodeFault(v any) []byte {

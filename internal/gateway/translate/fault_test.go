@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/missionopsai/foundry/internal/gateway/wire"
@@ -83,8 +84,31 @@ func TestErrorsOfAnthropicForOpenAIClients(t *testing.T) {
 }
 
 func TestAnErrorInItsOwnDialectIsLeftAlone(t *testing.T) {
-	status, out := Error(wire.OpenAI, wire.OpenAI, 418, []byte("as it is"))
-	if status != 418 || string(out) != "as it is" {
-		t.Errorf("%d %s", status, out)
+	for d, body := range map[wire.Dialect]string{
+		wire.OpenAI:    `{"error":{"message":"as it is","extra":1}}`,
+		wire.Anthropic: `{"type":"error","error":{"type":"invalid_request_error","message":"as it is","extra":1}}`,
+	} {
+		status, out := Error(d, d, 418, []byte(body))
+		if status != 418 || string(out) != body {
+			t.Errorf("%v: %d %s", d, status, out)
+		}
+	}
+}
+
+func TestAnErrorInNobodysShapeGetsThatOfItsDialect(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"object":"error","message":"no such field","type":"invalid_request_error","param":null,"code":null}`: "no such field",
+		`{"detail":"Unauthorized"}`:   "Unauthorized",
+		`{"error":"a text"}`:          "a text",
+		`{"error":{"message":null}}`:  "no explanation",
+		`<html>`:                      "no explanation",
+		`{"type":"error","error":{}}`: "no explanation",
+	} {
+		for _, d := range []wire.Dialect{wire.OpenAI, wire.Anthropic} {
+			status, out := Error(d, d, 422, []byte(body))
+			if status != 422 || !shaped(d, out) || !strings.Contains(string(out), want) {
+				t.Errorf("%v: %s became %d %s", d, body, status, out)
+			}
+		}
 	}
 }

@@ -36,7 +36,7 @@ func MessagesToChat(body []byte, o Options) ([]byte, error) {
 	messagesSampling(in, out, o)
 	messagesTools(in, out)
 	messagesOutput(in, out)
-	messagesCaller(in, out)
+	messagesCaller(in, out, o)
 	in.skip("cache_control") // a hint: it changes what an answer costs, not what it says
 	messagesContext(in)
 	in.unless("speed", mendUseAnthropic, `"standard"`)
@@ -216,7 +216,7 @@ func messagesFormat(f *object) *responseFormat {
 	return &responseFormat{"json_schema", &jsonSchema{formatName, json.RawMessage(schema.raw), true}}
 }
 
-func messagesCaller(in *object, out *chatRequest) {
+func messagesCaller(in *object, out *chatRequest, o Options) {
 	if meta, ok := in.child("metadata"); ok {
 		out.User, _ = meta.str("user_id")
 		meta.rest()
@@ -228,7 +228,7 @@ func messagesCaller(in *object, out *chatRequest) {
 	default:
 		in.r.wrong("service_tier", "It must be auto or standard_only.")
 	}
-	if out.Stream, _ = in.boolean("stream"); out.Stream {
+	if out.Stream, _ = in.boolean("stream"); out.Stream && !o.NoStreamOptions {
 		out.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
 }

@@ -17,6 +17,9 @@ type Options struct {
 	// max_completion_tokens, which OpenAI's own models demand, instead of
 	// max_tokens, which every compatible server reads.
 	MaxCompletionTokens bool
+	// NoStreamOptions leaves stream_options out of a chat request, for a
+	// server that refuses it and reports usage unasked (Mistral).
+	NoStreamOptions bool
 	// ReasoningField names the member of an assistant message in which the
 	// OpenAI-compatible upstream takes back its earlier reasoning, for
 	// example "reasoning_content"; empty leaves earlier reasoning out.

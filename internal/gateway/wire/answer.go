@@ -158,6 +158,7 @@ func (a *answer) name() []byte {
 
 // chat reads an OpenAI chat completion, one of its chunks, or embeddings.
 func (a *answer) chat() {
+	failed := false
 	for more := a.open('}'); more; more = a.next('}') {
 		switch string(a.name()) {
 		case "choices":
@@ -166,9 +167,15 @@ func (a *answer) chat() {
 			a.usage()
 		case "error":
 			a.error()
+		case "object":
+			// Mistral's and older vLLM's errors have no "error" member.
+			failed = string(a.rawString()) == "error"
 		default:
 			a.skip()
 		}
+	}
+	if failed && a.c.Error == nil && a.fault == faultNone {
+		a.c.Error = bytes.TrimSpace(a.b)
 	}
 	a.c.UsageOnly = a.stream && a.reported && a.choices == 0 && a.c.Error == nil
 }

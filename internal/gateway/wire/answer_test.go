@@ -164,6 +164,18 @@ func TestWhatCountsAsContent(t *testing.T) {
 	}
 }
 
+func TestAnErrorWithoutAnErrorMember(t *testing.T) {
+	var c Chunk
+	body := `{"object":"error","message":"gone","type":"internal_server_error","code":"1000"}`
+	if err := ScanChunk(ChatCompletions, Event{Data: []byte(body)}, &c); err != nil || string(c.Error) != body || c.UsageOnly {
+		t.Fatalf("error %s, %v", c.Error, err)
+	}
+	c.Reset()
+	if err := ScanResponse(ChatCompletions, []byte(`{"object":"chat.completion","choices":[]}`), &c); err != nil || c.Error != nil {
+		t.Fatalf("error %s, %v", c.Error, err)
+	}
+}
+
 func TestErrorsInAStream(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"slices"
 	"unicode/utf8"
 )
@@ -16,6 +17,10 @@ type Edit struct {
 	// the client asked as well (Request.IncludeUsage), hide the events whose
 	// Chunk.UsageOnly is set.
 	InjectUsage bool
+
+	// DropStreamOptions takes stream_options out of a chat request, for a
+	// server that refuses it. It wins over InjectUsage.
+	DropStreamOptions bool
 
 	// ForceNoStore sets store to false on the two endpoints that have it. The
 	// Responses API stores what does not say otherwise.
@@ -47,6 +52,7 @@ const (
 	spliceNewStore
 	spliceNewBound
 	spliceNewOptions
+	spliceDrop // nothing in its place
 )
 
 // AppendEdited appends to dst the body that was scanned into r, with the edits
@@ -54,7 +60,7 @@ const (
 func (r *Request) AppendEdited(dst, body []byte, e Edit) []byte {
 	var buf [5]splice
 	field, bound := r.boundToAdd(e)
-	edits := r.splices(buf[:0], e, bound)
+	edits := r.splices(buf[:0], body, e, bound)
 	from := 0
 	for _, x := range edits {
 		dst = append(dst, body[from:x.at.Start]...)
@@ -109,7 +115,7 @@ func (r *Request) boundToAdd(e Edit) (field string, at Span) {
 }
 
 // splices lists the edits in the order of the body.
-func (r *Request) splices(list []splice, e Edit, bound Span) []splice {
+func (r *Request) splices(list []splice, body []byte, e Edit, bound Span) []splice {
 	insert := Span{r.Open, r.Open}
 	if field, _ := r.boundToAdd(e); field != "" {
 		if bound.Present() {
@@ -125,7 +131,11 @@ func (r *Request) splices(list []splice, e Edit, bound Span) []splice {
 			list = append(list, splice{insert, spliceNewStore})
 		}
 	}
-	if e.InjectUsage && r.Stream && !r.IncludeUsage && r.Endpoint == ChatCompletions {
+	if e.DropStreamOptions && r.Endpoint == ChatCompletions {
+		if r.StreamOpts.Present() {
+			list = append(list, splice{r.streamOptionsMember(body), spliceDrop})
+		}
+	} else if e.InjectUsage && r.Stream && !r.IncludeUsage && r.Endpoint == ChatCompletions {
 		switch {
 		case !r.StreamOpts.Present():
 			list = append(list, splice{insert, spliceNewOptions})
@@ -146,6 +156,21 @@ func (r *Request) splices(list []splice, e Edit, bound Span) []splice {
 		}
 	}
 	return list
+}
+
+// streamOptionsMember is where stream_options is with its name and one comma.
+// The object has a model too, so there is a comma on one side.
+func (r *Request) streamOptionsMember(body []byte) Span {
+	const space = " \t\r\n"
+	start := bytes.LastIndexByte(body[:r.StreamOpts.Start], ':')
+	start = bytes.LastIndexByte(body[:start], '"')
+	start = bytes.LastIndexByte(body[:start], '"') // no quote is within the name
+	end := r.StreamOpts.End
+	rest := bytes.TrimLeft(body[end:], space)
+	if len(rest) > 0 && rest[0] == ',' {
+		return Span{start, len(body) - len(rest) + 1}
+	}
+	return Span{bytes.LastIndexByte(body[:start], ','), end}
 }
 
 func appendInt(dst []byte, v int64) []byte {
