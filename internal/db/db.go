@@ -146,13 +146,7 @@ func (d *DB) transact(ctx context.Context, role Role, begin string, fn func(tx p
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
-	// A server that stops answering without closing its connections (a frozen
-	// process, a cut network) would hold the caller for many minutes. The
-	// heartbeat notices, ends the state, and the socket is made to fail. The
-	// function may still run when conn has been released, so it holds the socket.
-	socket := conn.Conn().PgConn().Conn()
-	defer context.AfterFunc(st.over, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })()
+	defer st.guard(conn)()
 
 	committed := false
 	defer func() {
@@ -198,4 +192,26 @@ func (d *DB) begin(ctx context.Context, st *state, role Role, begin string) (*pg
 		}
 	}
 	return nil, nil, unavailable(errors.New("every pooled connection was dead"))
+}
+
+// guard makes a connection fail when the state ends, until the returned
+// function releases it. A server that stops answering without closing its
+// connections (a frozen process, a cut network) would otherwise hold the
+// caller for many minutes.
+func (st *state) guard(conn *pgxpool.Conn) (release func()) {
+	socket := conn.Conn().PgConn().Conn()
+	cut := make(chan struct{})
+	stop := context.AfterFunc(st.over, func() {
+		defer close(cut)
+		_ = socket.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() { // it runs or has run: nobody else may get this connection
+			<-cut
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			_ = conn.Conn().Close(ctx)
+		}
+		conn.Release()
+	}
 }

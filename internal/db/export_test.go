@@ -1,5 +1,7 @@
 package db
 
+import "errors"
+
 // What tests of other packages' names need to see.
 var (
 	MigrateFS    = migrate
@@ -35,4 +37,10 @@ func SignsInAs(c Config, role Role) (user, options string, err error) {
 		return "", "", err
 	}
 	return pc.ConnConfig.User, pc.ConnConfig.RuntimeParams["options"], nil
+}
+
+// Flap makes the database be away for a moment.
+func (d *DB) Flap() {
+	d.enter(false, errors.New("flapping"))
+	d.enter(true, nil)
 }

@@ -337,3 +337,57 @@ func fillUp(t *testing.T, spare int64) {
 		t.Fatal(err)
 	}
 }
+
+// TestTransactionsEndSafelyWhateverTheHeartbeatDoes once brought the process
+// down: the heartbeat reached for a connection that was being released.
+func TestTransactionsEndSafelyWhateverTheHeartbeatDoes(t *testing.T) {
+	t.Parallel()
+	d, err := db.Open(t.Context(), dbtest.Config(t), nil) // a log would take the time in which it happens
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var working sync.WaitGroup
+	for range 4 {
+		working.Go(func() {
+			for range 60 {
+				err := d.Org(t.Context(), uuid.New(), func(tx pgx.Tx) error {
+					_ = tx.Conn().Close(t.Context()) // nothing that follows waits for the network
+					d.Flap()
+					return errors.New("lost")
+				})
+				if !errors.Is(err, db.ErrUnavailable) {
+					t.Errorf("got %v, want ErrUnavailable", err)
+				}
+			}
+		})
+	}
+	working.Wait()
+	if err := d.Org(t.Context(), uuid.New(), func(pgx.Tx) error { return nil }); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	wait(t, "every connection is given back", func() bool { return d.Pool(db.App).Stat().AcquiredConns() == 0 })
+}
+
+func TestPoolsHoldNoDeadConnectionsAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewServer(t)
+	d := dbtest.Open(t, s.Config())
+	calls := listen(t, d)
+	pool := d.Pool(db.App)
+	var wg sync.WaitGroup
+	for range 5 { // at the same time, so that each has a connection of its own
+		wg.Go(func() { _, _ = pool.Exec(t.Context(), "select pg_sleep(0.2)") })
+	}
+	wg.Wait()
+	if n := pool.Stat().IdleConns(); n < 2 {
+		t.Fatalf("%d idle connections", n)
+	}
+	s.Kill()
+	heard(t, calls) // connected again
+	for range 10 {
+		if _, err := pool.Exec(t.Context(), "select 1"); err != nil {
+			t.Errorf("a statement on the pool itself: %v", err)
+		}
+	}
+}
