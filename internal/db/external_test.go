@@ -39,7 +39,7 @@ func startExternal(t *testing.T) external {
 	}
 	pgCtl(t, c, "start", "-w", "-l", "/dev/null", "-o", "-c config_file="+filepath.Join(o.Dir, "etc", "postgresql.conf")+
 		" -c listen_addresses=127.0.0.1 -c port="+port+" -c hba_file="+hba)
-	t.Cleanup(func() { pgCtl(t, c, "stop", "-w", "-m", "immediate") })
+	t.Cleanup(func() { pgCtl(t, c, "stop", "-w", "-m", "fast") })
 	e := external{psql: filepath.Join(c.BinDir(), "psql"), port: port,
 		dsn: "host=" + filepath.Join(o.Dir, "run") + " port=" + port + " dbname=postgres user=foundry_bootstrap"}
 	conn, err := pgx.Connect(t.Context(), e.dsn)

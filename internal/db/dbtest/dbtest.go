@@ -37,6 +37,7 @@ const limit = 2 * time.Minute
 var Hasty = map[string]string{
 	"fsync": "off", "full_page_writes": "off", "autovacuum": "off",
 	"shared_buffers": "32MB", "max_connections": "200", "max_wal_size": "256MB",
+	"dynamic_shared_memory_type": "mmap", // in the data directory, and gone with it, however the server ends
 }
 
 // shared is the cluster of this test process, made when first needed.
