@@ -342,6 +342,9 @@ func TestWhatAnEarlierBootDidNotSpendGoesBackOnceItsJournalIsShipped(t *testing.
 	if granted, _ := committed(t, d, def.ID); granted != 10_000+8_750 {
 		t.Errorf("both boots lease %d", granted)
 	}
+	// The new boot serves already: what it spends is its own lease's.
+	b.Account(org, "k", Limits{}).mustAdmit(t, 5000).Settle(300, 0)
+	n.finish(n.admit(admission(org, true)), outcome(300))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	n.shipper.o.GatherIdle = time.Millisecond
@@ -359,6 +362,11 @@ func TestWhatAnEarlierBootDidNotSpendGoesBackOnceItsJournalIsShipped(t *testing.
 	// 1,500 were spent, 5,000 are held, 8,750 leased.
 	if granted, spent := committed(t, d, def.ID); granted != 1500+5000+8_750 || spent != 6500 {
 		t.Errorf("leased %d, spent %d", granted, spent)
+	}
+	c.advance(time.Minute)
+	leaseNow(t, b)
+	if _, spent := committed(t, d, def.ID); spent != 6800 {
+		t.Errorf("spent %d in both boots", spent)
 	}
 	if again, err := b.Reconcile(t.Context()); err != nil || again != 0 {
 		t.Errorf("closed again: %d, %v", again, err)

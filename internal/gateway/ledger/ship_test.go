@@ -173,7 +173,7 @@ func TestWhateverHappensTheLedgerSaysWhatTheJournalSaid(t *testing.T) {
 		for range rapid.IntRange(5, 60).Draw(rt, "steps") {
 			n := nodes[rapid.IntRange(0, 1).Draw(rt, "node")]
 			org := orgs[rapid.IntRange(0, 1).Draw(rt, "org")]
-			switch rapid.IntRange(0, 11).Draw(rt, "act") {
+			switch rapid.IntRange(0, 12).Draw(rt, "act") {
 			case 0, 1, 2:
 				n.admit(admission(org, rapid.Bool().Draw(rt, "own")))
 			case 3, 4, 5:
@@ -208,6 +208,8 @@ func TestWhateverHappensTheLedgerSaysWhatTheJournalSaid(t *testing.T) {
 				n.sweep()
 			case 11:
 				n.reboot() // killed again before it swept
+			case 12:
+				n.sweep() // while it serves
 			}
 		}
 		for _, n := range nodes {
