@@ -178,6 +178,7 @@ func TestASocketHeldByAnotherServerIsNamed(t *testing.T) {
 	t.Parallel()
 	sockets := filepath.Join(dbtest.Dir(t), "s")
 	first, second := options(t, filepath.Join(dbtest.Dir(t), "postgres")), options(t, filepath.Join(dbtest.Dir(t), "postgres"))
+	stop(t, start(t, second)) // a later start, which clears up after itself, must spare the other server too
 	first.SocketDir, second.SocketDir = sockets, sockets
 	c := start(t, first)
 	_, err := db.StartCluster(t.Context(), second)
