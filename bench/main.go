@@ -1,0 +1,232 @@
+//go:build linux
+
+// Command bench measures the gateway against nginx and Go's own reverse proxy:
+// in the same run, before the same upstream, under load from another process.
+//
+// Wrong, cut or missing answers make it fail; slowness does not, because a
+// machine that others use too says nothing about the code.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch args := os.Args[1:]; {
+	case len(args) > 0 && args[0] == "load":
+		err = makeLoad()
+	case len(args) > 0 && args[0] == "proxy":
+		err = runProxy(ctx, args[1:])
+	default:
+		err = bench(ctx, args)
+	}
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	if p := problem.From(err); p.Mend != "" {
+		fmt.Fprintln(os.Stderr, "  →", p.Mend)
+	}
+	stop()
+	os.Exit(1) //nolint:gocritic // stop has run
+}
+
+// size is how long to measure.
+type size struct {
+	rounds  int
+	warm    time.Duration
+	round   time.Duration
+	soak    int // requests of the long run
+	streams int // streams that are counted
+}
+
+var (
+	shortSize  = size{rounds: 1, warm: 100 * time.Millisecond, round: 800 * time.Millisecond, soak: 20_000, streams: 1_000}
+	normalSize = size{rounds: 3, warm: 300 * time.Millisecond, round: 3 * time.Second, soak: 100_000, streams: 10_000}
+	fullSize   = size{rounds: 5, warm: 500 * time.Millisecond, round: 5 * time.Second, soak: 1_000_000, streams: 10_000}
+)
+
+// options are what the command line says.
+type options struct {
+	size
+	foundry string
+	dir     string
+	only    *regexp.Regexp
+	profile string
+	results string
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{size: normalSize}
+	f := flag.NewFlagSet("bench", flag.ExitOnError)
+	short := f.Bool("short", false, "less than two minutes: shows that everything works, says little about speed")
+	full := f.Bool("full", false, "five rounds of five seconds and a million requests: about half an hour")
+	rounds := f.Int("rounds", 0, "rounds of each subject in each setting")
+	round := f.Duration("round", 0, "how long a round is")
+	soak := f.Int("soak", -1, "requests of the long run, 0 for none")
+	only := f.String("only", "", "regular expression: measure only the settings that match, for example ^whole$")
+	f.StringVar(&o.foundry, "foundry", "", "the program to measure (default: built from this tree)")
+	f.StringVar(&o.dir, "dir", "", "directory on the disk that the data directory is to be on (default: the system's for temporary files)")
+	f.StringVar(&o.profile, "profile", "", "take a CPU profile of the node in this setting, for example whole, and show where the time goes")
+	f.StringVar(&o.results, "results", "", "write every sample to this file, as JSON")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	switch {
+	case *full:
+		o.size = fullSize
+	case *short:
+		o.size = shortSize
+	}
+	if *rounds > 0 {
+		o.rounds = *rounds
+	}
+	if *round > 0 {
+		o.round = *round
+	}
+	if *soak >= 0 {
+		o.soak = *soak
+	}
+	var err error
+	o.only, err = regexp.Compile(*only)
+	return o, err
+}
+
+func bench(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	nginx, err := nginxProgram()
+	if err != nil {
+		return err
+	}
+	s := &stage{}
+	if s.dir, err = os.MkdirTemp(o.dir, "foundry-bench-"); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(s.dir) }()
+	// The database's and nginx's unprivileged users must pass through.
+	if err := os.Chmod(s.dir, 0o711); err != nil {
+		return err
+	}
+	program := o.foundry
+	if program == "" {
+		if program, err = compile(ctx, s.dir); err != nil {
+			return err
+		}
+	}
+	defer s.close()
+	if err := s.build(ctx, program, nginx); err != nil {
+		return err
+	}
+	for _, v := range s.subjects {
+		for _, address := range []string{v.plain[0], v.plain[1], v.secure[0], v.secure[1]} {
+			if err := answersAt(ctx, address); err != nil {
+				return fmt.Errorf("%s: %w", v.title, err)
+			}
+		}
+	}
+	r := &report{size: o.size, facts: facts(s.dir, nginx), began: time.Now()}
+	r.print()
+	err = measure(ctx, s, o, r)
+	if o.results != "" {
+		if werr := r.save(o.results); err == nil {
+			err = werr
+		}
+	}
+	return err
+}
+
+// compile builds the program that is measured.
+func compile(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(dir, "foundry")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "./cmd/foundry")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("building foundry (run this from the top of the repository): %w", err)
+	}
+	return path, nil
+}
+
+// measure runs every setting, then the long runs, and reports as it goes.
+func measure(ctx context.Context, s *stage, o *options, r *report) error {
+	for _, sc := range scenarios {
+		for _, secure := range []bool{false, true} {
+			set := setting{sc, secure}
+			if !o.only.MatchString(set.key()) {
+				continue
+			}
+			t, err := s.rounds(ctx, set, o)
+			if err != nil {
+				return err
+			}
+			r.add(t)
+			if set.key() == o.profile {
+				if err := s.profiled(ctx, set, o, r); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if o.soak > 0 {
+		if err := s.soak(ctx, o, r); err != nil {
+			return err
+		}
+	}
+	_, peak := memory(s.node.pid)
+	r.finish(peak)
+	return r.verdict()
+}
+
+// rounds measures one setting: every subject once, then all of them again, so
+// that whatever else the machine does meets them alike.
+func (s *stage) rounds(ctx context.Context, set setting, o *options) (*table, error) {
+	t := &table{setting: set, subjects: s.subjects, samples: make([][]sample, len(s.subjects))}
+	for range o.rounds {
+		for i, v := range s.subjects {
+			l := s.loadOptions(v, set)
+			l.Warm, l.Duration = o.warm, o.round
+			got, err := s.round(ctx, v, l, nil)
+			if err != nil {
+				return nil, err
+			}
+			t.samples[i] = append(t.samples[i], got)
+		}
+	}
+	return t, nil
+}
+
+// save keeps every sample for those who want to look closer.
+func (r *report) save(path string) error {
+	type row struct {
+		Setting, Subject string
+		Samples          []sample
+	}
+	var rows []row
+	for _, t := range r.tables {
+		for i, v := range t.subjects {
+			rows = append(rows, row{t.key(), v.name, t.samples[i]})
+		}
+	}
+	text, err := json.MarshalIndent(map[string]any{"facts": r.facts, "began": r.began, "rows": rows, "soak": r.soak}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o644)
+}

@@ -1,0 +1,63 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+)
+
+// runProxy is the reference in Go: what a gateway starts from that must look
+// at the body before it knows where a request goes. Arguments: certificate,
+// key, then for each pair of upstreams the plain address, the TLS address and
+// the upstream's URL.
+func runProxy(ctx context.Context, args []string) error {
+	if len(args) < 5 || len(args)%3 != 2 {
+		return fmt.Errorf("proxy: unexpected arguments %q", args)
+	}
+	transport := &http.Transport{MaxIdleConns: 512, MaxIdleConnsPerHost: 512, DisableCompression: true}
+	failed := make(chan error, len(args))
+	for rest := args[2:]; len(rest) > 0; rest = rest[3:] {
+		upstream, err := url.Parse(rest[2])
+		if err != nil {
+			return err
+		}
+		handler := readFirst(&httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) }})
+		plain, err := net.Listen("tcp", rest[0])
+		if err != nil {
+			return err
+		}
+		secure, err := net.Listen("tcp", rest[1])
+		if err != nil {
+			return err
+		}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+		go func() { failed <- server.Serve(plain) }()
+		go func() { failed <- server.ServeTLS(secure, args[0], args[1]) }()
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func readFirst(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		next.ServeHTTP(w, r)
+	})
+}
