@@ -216,7 +216,8 @@ func (c *call) prepare(h *hop) ([]byte, string, error) {
 		}
 		e.InjectUsage = c.ep == wire.ChatCompletions && c.req.Stream && facts.usageFlag && !c.req.IncludeUsage
 		e.DropStreamOptions = c.ep == wire.ChatCompletions && c.req.StreamOpts.Present() && !facts.usageFlag
-		e.ForceNoStore = facts.noStore && (c.ep == wire.ChatCompletions || c.ep == wire.Responses) && !c.asksToStore()
+		// Every server with the Responses API has its `store`, on by default.
+		e.ForceNoStore = (facts.noStore && c.ep == wire.ChatCompletions || c.ep == wire.Responses) && !c.asksToStore()
 		if e == (wire.Edit{}) {
 			return c.body, c.ep.Path(), nil
 		}
@@ -261,6 +262,8 @@ func (c *call) asksToStore() bool {
 func (c *call) transportFailure(err error) *failure {
 	f := &failure{kind: problem.Upstream, reason: "connection failed", message: "The connection to the provider failed."}
 	switch {
+	case c.stopping():
+		return &failure{kind: problem.Unavailable, reason: "node stopping", message: "This node is stopping.", quiet: true}
 	case c.ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return &failure{kind: problem.Canceled, reason: "client gone", final: true, quiet: true}
 	case errors.Is(err, errEventTooLarge):
@@ -310,6 +313,10 @@ func (c *call) statusFailure(h *hop, resp *upstream.Response) *failure {
 // giveUp turns the last failure into what the client sees.
 func (c *call) giveUp(f *failure) error {
 	switch {
+	case c.stopping():
+		c.result = ledger.Failed
+		c.status = problem.Unavailable.Status()
+		return problem.New(problem.Unavailable, "node-stopping", "This node is stopping.").WithMend("Send the request again.").WithRetry(time.Second)
 	case c.ctx.Err() != nil:
 		return c.ctx.Err()
 	case f == nil:

@@ -17,7 +17,7 @@ import (
 
 // fail answers with an error in the dialect of the endpoint.
 func (c *call) fail(err error) {
-	if errors.Is(err, context.Canceled) || c.ctx.Err() != nil {
+	if errors.Is(err, context.Canceled) || c.left() {
 		return // nobody is there to read it
 	}
 	if c.hop != nil && c.admitted {
@@ -34,7 +34,7 @@ func (c *call) fail(err error) {
 // failWithin ends a stream of which only comments have gone out: it has its
 // header already, so the error is an event.
 func (c *call) failWithin(err error) {
-	if errors.Is(err, context.Canceled) || c.ctx.Err() != nil {
+	if errors.Is(err, context.Canceled) || c.left() {
 		return // nobody is there to read it
 	}
 	e := problem.From(err)
@@ -87,6 +87,9 @@ func (g *Gateway) write(w http.ResponseWriter, d wire.Dialect, e *problem.Error,
 	header["Content-Type"] = jsonMedia
 	header["Cache-Control"] = noStore
 	header["X-Request-Id"] = []string{id}
+	if d == wire.Anthropic {
+		header["Request-Id"] = []string{id} // where Anthropic's SDKs look
+	}
 	header["X-Foundry-Problem"] = []string{e.Code}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	if e.RetryAfter > 0 {

@@ -174,7 +174,11 @@ var jsonMedia = []string{"application/json"}
 func (c *call) headers(h *hop) http.Header {
 	header := c.w.Header()
 	var buf [64]byte
-	header["X-Request-Id"] = []string{string(c.id.AppendTo(buf[:0]))}
+	id := []string{string(c.id.AppendTo(buf[:0]))}
+	header["X-Request-Id"] = id
+	if c.ep.Dialect() == wire.Anthropic {
+		header["Request-Id"] = id // where Anthropic's SDKs look
+	}
 	header["X-Foundry-Route"] = h.metrics.route
 	header["X-Foundry-Jurisdiction"] = h.metrics.jurisdiction
 	header["Cache-Control"] = noStore
