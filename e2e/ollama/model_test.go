@@ -12,11 +12,11 @@ import (
 // kilobytes. They know nothing, but every token, stream, finish reason and
 // count that comes out of them is real.
 const (
-	width   = 64 // of the hidden state
-	heads   = 4
-	inner   = 128 // of the feed-forward layers
-	layers  = 2
-	context = 8192
+	width  = 64 // of the hidden state
+	heads  = 4
+	inner  = 128 // of the feed-forward layers
+	layers = 2
+	window = 32768
 )
 
 // The vocabulary: three special tokens, the 256 bytes, the markers of the
@@ -164,7 +164,7 @@ func (w weights) file(name string) []byte {
 	g.set("general.name", name)
 	g.set("general.file_type", 0)
 	g.set("llama.block_count", layers)
-	g.set("llama.context_length", context)
+	g.set("llama.context_length", window)
 	g.set("llama.embedding_length", width)
 	g.set("llama.feed_forward_length", inner)
 	g.set("llama.attention.head_count", heads)
@@ -206,8 +206,7 @@ const plainTemplate = `{{- range .Messages }}<|{{ .Role }}|>{{ .Content }}<|clos
 
 const toolTemplate = `{{- if .Tools }}<|system|>{{ range .Tools }}{{ . }}{{ end }}<|close|>{{ end -}}
 {{- range $i, $m := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 -}}
-{{- if .ToolCalls }}<|close|>
-<tool_call>{{ range .ToolCalls }}{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}{{ end }}</tool_call>
+{{- if .ToolCalls }}<tool_call>{{ range .ToolCalls }}{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}{{ end }}</tool_call>
 {{- else }}<|{{ .Role }}|>{{ .Content }}{{ end }}<|close|>
 {{- if $last }}{{ if eq .Role "tool" }}<|answer|>{{ else if $.Tools }}<|call|>{{ else }}<|assistant|>{{ end }}{{ end }}
 {{- end }}`
@@ -218,7 +217,7 @@ const reasonTemplate = `{{- range .Messages }}<|{{ .Role }}|>
 // modelfiles lists the models that the tests create, by name.
 func modelfiles(babble, recite string) map[string]string {
 	file := func(from, template string) string {
-		return fmt.Sprintf("FROM %s\nTEMPLATE \"\"\"%s\"\"\"\nPARAMETER num_ctx %d\n", from, template, context)
+		return fmt.Sprintf("FROM %s\nTEMPLATE \"\"\"%s\"\"\"\nPARAMETER num_ctx %d\n", from, template, window)
 	}
 	return map[string]string{
 		"babble":       file(babble, plainTemplate),
