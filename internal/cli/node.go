@@ -113,14 +113,34 @@ func (a *app) config() *cobra.Command {
 
 func (a *app) database() *cobra.Command {
 	sql := &cobra.Command{
-		Use: "roles-sql", Short: "Print the SQL that makes the roles on an external PostgreSQL", Args: exactly(),
-		Example: "  foundry database roles-sql | psql -h db1 -U postgres foundry",
+		Use: "roles", Short: "Print the SQL that makes the roles on an external PostgreSQL", Args: exactly(),
+		Example: "  foundry database roles | psql -h db1 -U postgres foundry",
 		RunE: func(*cobra.Command, []string) error {
 			_, err := io.WriteString(a.out, db.RolesSQL())
 			return err
 		},
 	}
-	return group("database", "Work with the database", sql)
+	var file string
+	migrate := &cobra.Command{
+		Use: "migrate", Short: "Bring an external database's schema up to date, without starting a node", Args: exactly(),
+		Example: "  foundry database migrate --config /etc/foundry/foundry.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load(file)
+			if err != nil {
+				return err
+			}
+			log, err := a.logger(cfg.Log)
+			if err != nil {
+				return err
+			}
+			if err := daemon.Migrate(cmd.Context(), cfg, log); err != nil {
+				return err
+			}
+			return a.print(map[string]int{"version": db.SchemaVersion}, func(w io.Writer) { fmt.Fprintf(w, "The schema is at version %d.\n", db.SchemaVersion) })
+		},
+	}
+	migrate.Flags().StringVar(&file, "config", "", "configuration file (YAML) that names the database")
+	return group("database", "Work with the database", sql, migrate)
 }
 
 func (a *app) journal() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -116,6 +117,11 @@ func (c Config) Validate() error {
 				WithField("listen.proxy").WithMend("Use a loopback address such as 127.0.0.1:8081, or unix:/run/foundry/proxy.sock.")
 		}
 	}
+	if c.Mode == Production && c.Database.DSN != "" {
+		if err := trustworthy(c.Database.DSN); err != nil {
+			return err
+		}
+	}
 	for role := range c.Database.Passwords {
 		if !knownRole(role) {
 			e := problem.New(problem.Invalid, "database-role", fmt.Sprintf("%q is not a role of the database.", role)).WithField("database.passwords." + role)
@@ -136,4 +142,27 @@ func (c Config) Check() error {
 		return err
 	}
 	return gateway.Check(c.Config)
+}
+
+// trustworthy refuses a connection string by which the database could be
+// listened to or impersonated: anything but a Unix socket, loopback, or TLS
+// with the server's name verified.
+func trustworthy(dsn string) error {
+	cfg, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return problem.New(problem.Invalid, "database-dsn", "The connection string cannot be read.").WithField("database.dsn").
+			WithMend("Write it as key=value pairs, for example: host=db1 dbname=foundry sslmode=verify-full.")
+	}
+	hosts := []*pgconn.FallbackConfig{{Host: cfg.Host, TLSConfig: cfg.TLSConfig}}
+	for _, h := range append(hosts, cfg.Fallbacks...) {
+		ip := net.ParseIP(h.Host)
+		if strings.HasPrefix(h.Host, "/") || h.Host == "localhost" || ip != nil && ip.IsLoopback() {
+			continue
+		}
+		if h.TLSConfig == nil || h.TLSConfig.InsecureSkipVerify {
+			return problem.New(problem.Denied, "database-plaintext", fmt.Sprintf("In production the connection to %s must be encrypted and its name verified.", h.Host)).
+				WithField("database.dsn").WithMend("Add sslmode=verify-full and sslrootcert=FILE.")
+		}
+	}
+	return nil
 }

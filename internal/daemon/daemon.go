@@ -27,6 +27,7 @@ import (
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 // Options start a daemon.
@@ -69,7 +70,10 @@ type Daemon struct {
 	// afterwards.
 	FirstKey string
 
+	life    context.Context // of the background work
 	stop    context.CancelFunc
+	serving context.Context // of every request
+	cut     context.CancelCauseFunc
 	running sync.WaitGroup
 	failed  chan error
 }
@@ -93,8 +97,8 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 			_ = d.Stop(context.WithoutCancel(ctx))
 		}
 	}()
-	life, stop := context.WithCancel(context.Background())
-	d.stop = stop
+	d.life, d.stop = context.WithCancel(context.Background())
+	d.serving, d.cut = context.WithCancelCause(context.Background())
 	step := o.Progress
 	if step == nil {
 		step = func(string) {}
@@ -116,7 +120,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 			return nil, err
 		}
 	}
-	d.run(life)
+	d.run(d.life)
 	d.serve()
 	return d, nil
 }
@@ -288,18 +292,14 @@ func (d *Daemon) Wait(ctx context.Context) error {
 
 const (
 	drainTimeout = 10 * time.Second // for requests in flight
+	cutTimeout   = 2 * time.Second  // for telling the clients of the others
 	flushTimeout = 10 * time.Second // for what is not shipped yet
 )
 
 // Stop ends the node: no new requests, those in flight finish, the journal is
 // shipped as far as the database answers, PostgreSQL shuts down.
 func (d *Daemon) Stop(ctx context.Context) error {
-	var errs []error
-	drain, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	for _, s := range d.servers {
-		errs = append(errs, s.stop(drain))
-	}
+	errs := []error{d.drain(ctx)}
 	if d.stop != nil {
 		d.stop()
 	}
@@ -330,6 +330,20 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.lock.release()
 	}
 	return errors.Join(errs...)
+}
+
+// drain stops every listener at once and waits for the requests in flight.
+// Those that outlast it are ended with an error that their clients see.
+func (d *Daemon) drain(ctx context.Context) error {
+	var stopping errgroup.Group
+	cut := time.AfterFunc(drainTimeout, func() { d.cut(gateway.ErrStopping) })
+	defer cut.Stop()
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout+cutTimeout)
+	defer cancel()
+	for _, s := range d.servers {
+		stopping.Go(func() error { return s.stop(ctx) })
+	}
+	return stopping.Wait()
 }
 
 // URL is how clients reach the node.

@@ -3,9 +3,11 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/problem"
 )
 
 func roleNames() []string {
@@ -57,14 +59,33 @@ func (d *Daemon) migrate(ctx context.Context, cfg db.Config) error {
 	return db.CheckRoles(ctx, d.db)
 }
 
+// Migrate brings the schema of an external database up to date. A private
+// cluster is migrated by the node that runs it.
+func Migrate(ctx context.Context, c Config, log *slog.Logger) error {
+	c = c.withDefaults()
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if c.Database.DSN == "" {
+		return problem.New(problem.Invalid, "database-private", "The configuration names no external database.").WithField("database.dsn").
+			WithMend("A private database is migrated by `foundry up`.")
+	}
+	d := &Daemon{config: c, log: log}
+	cfg, err := d.databaseConfig(ctx)
+	if err != nil {
+		return err
+	}
+	return db.Migrate(ctx, cfg, log)
+}
+
 // migrateLater does at the database's return what could not be done at the
 // start. A database that must not be used ends the node.
 func (d *Daemon) migrateLater(cfg db.Config) {
-	ctx := context.Background()
+	ctx := d.life // a node may be stopped before its database returns
 	if err := d.db.WaitHealthy(ctx); err != nil {
 		return
 	}
-	if err := d.migrate(ctx, cfg); err != nil {
+	if err := d.migrate(ctx, cfg); err != nil && ctx.Err() == nil {
 		d.failed <- fmt.Errorf("the database came back but cannot be used: %w", err)
 	}
 }

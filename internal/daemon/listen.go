@@ -30,7 +30,7 @@ func (s *server) stop(ctx context.Context) error {
 	}
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return s.http.Close() // streams that outlast the drain are cut, and recorded as broken
+		return s.http.Close() // clients that do not even read the error
 	}
 	return err
 }
@@ -124,7 +124,8 @@ const (
 // serve starts answering on every listener.
 func (d *Daemon) serve() {
 	for _, s := range d.servers {
-		s.http = &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes, ErrorLog: quietLog(d.log)}
+		s.http = &http.Server{ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes, ErrorLog: quietLog(d.log),
+			BaseContext: func(net.Listener) context.Context { return d.serving }}
 		s.http.RegisterOnShutdown(d.console.Close) // its event streams would outlast the drain
 		l := s.listener
 		switch s.name {

@@ -215,7 +215,7 @@ func (b *batch) admit(at journal.Position) {
 	b.seen(a.At.UnixNano())
 	b.entered[at] = len(b.waiting)
 	b.waiting = append(b.waiting, admitted{request: opened(a), at: at, admission: *a})
-	if a.LeavesEEA || a.Restricted {
+	if registered(a.LeavesEEA, a.Restricted, a.Own) {
 		r := b.place(b.transfers, at)
 		r.int16(1)
 		r.time(a.At)
@@ -277,7 +277,7 @@ func (b *batch) attempt(at journal.Position) bool {
 	r.text(string(a.Jurisdiction))
 	r.text(string(a.Controller))
 	r.text(a.Safeguard)
-	if a.LeavesEEA || a.Restricted {
+	if registered(a.LeavesEEA, a.Restricted, a.Own) {
 		r := b.place(b.transfers, admission)
 		r.int16(a.N)
 		r.time(a.At)
@@ -477,3 +477,9 @@ func (b *batch) lay(open requests) {
 		}
 	}
 }
+
+// registered reports whether a destination belongs into the transfer register:
+// everything that leaves the EEA, and every restricted transfer to a third
+// party. Calls between an exporter and its own servers inside the EEA do not:
+// they would bury the transfers that somebody must answer for.
+func registered(leavesEEA, restricted, own bool) bool { return leavesEEA || restricted && !own }
