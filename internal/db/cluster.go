@@ -107,6 +107,9 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if err = stopSurvivors(ctx, c.at.data); err != nil {
 		return err
 	}
+	if err = clearStaleLocks(c.at.data, c.at.run); err != nil {
+		return err
+	}
 	return c.refreshRoles(ctx)
 }
 

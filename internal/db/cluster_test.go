@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -443,5 +444,29 @@ func TestABadSettingIsNamed(t *testing.T) {
 				t.Errorf("got %s: %v", p.Code, err)
 			}
 		})
+	}
+}
+
+// The process id in a dead server's lock file may be somebody else's by now,
+// for example another PostgreSQL server's after the machine was restarted.
+func TestALockFileOfADeadServerDoesNotKeepANewOneFromStarting(t *testing.T) {
+	t.Parallel()
+	stranger := start(t, options(t, filepath.Join(dbtest.Dir(t), "postgres")))
+	o := options(t, filepath.Join(dbtest.Dir(t), "postgres"))
+	c := start(t, o)
+	stop(t, c)
+	text := fmt.Sprintf("%d\n%s\n1700000000\n5432\n%s\n\n\nready   \n", stranger.PID(), c.DataDir(), filepath.Join(o.Dir, "run"))
+	for _, path := range []string{filepath.Join(c.DataDir(), "postmaster.pid"), filepath.Join(o.Dir, "run", ".s.PGSQL.5432.lock")} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(c.DataDir()); err == nil {
+			st := info.Sys().(*syscall.Stat_t)
+			_ = os.Chown(path, int(st.Uid), int(st.Gid))
+		}
+	}
+	again := start(t, o)
+	if again.PID() == stranger.PID() || !alive(stranger.PID()) {
+		t.Error("the stranger was touched")
 	}
 }

@@ -89,6 +89,7 @@ func stopSurvivors(ctx context.Context, data string) error {
 	if len(survivors()) == 0 {
 		return nil
 	}
+	killAll(survivors(), syscall.SIGCONT) // a frozen one would not hear the polite request
 	for _, step := range []struct {
 		signal syscall.Signal
 		wait   time.Duration
@@ -108,6 +109,36 @@ func stopSurvivors(ctx context.Context, data string) error {
 	return problem.New(problem.Conflict, "cluster-survivor", fmt.Sprintf(
 		"A database server left by an earlier Foundry still runs in %s as process %v, and does not stop.", data, survivors())).
 		WithMend("Stop it, or restart the machine.")
+}
+
+// clearStaleLocks removes the lock files of a server that is gone where they
+// would keep a new one from starting. PostgreSQL goes by whether the process
+// id in them exists (CreateLockFile in utils/init/miscinit.c), and it does if
+// it was given to somebody else since, or if the dead server is still a zombie
+// because the container's first process reaps none. The caller holds the lock
+// of the cluster and has stopped what worked in the data directory. A file
+// whose process is gone altogether is PostgreSQL's to judge.
+func clearStaleLocks(data, run string) error {
+	if _, err := os.Stat("/proc/self/exe"); err != nil {
+		return nil // nobody can say who works in the data directory
+	}
+	for _, path := range []string{filepath.Join(data, "postmaster.pid"), filepath.Join(run, socketName+".lock")} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		p, err := parsePidFile(string(text))
+		if lines := strings.Split(string(text), "\n"); len(lines) < 2 || strings.TrimSpace(lines[1]) != data {
+			continue // a shared socket directory: the lock of another data directory's server
+		}
+		if err != nil || errors.Is(syscall.Kill(p.pid, 0), syscall.ESRCH) || slices.Contains(serverProcesses(data), p.pid) {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return fileProblem(path, err)
+		}
+	}
+	return nil
 }
 
 // isPostmaster guards against a process id that was used again by a stranger,
