@@ -381,12 +381,29 @@ func (c *call) await() error {
 	if c.durable {
 		return nil
 	}
-	if err := c.ticket.Wait(c.ctx); err != nil {
+	err := c.ticket.Wait(c.ctx)
+	if err != nil && c.stopping() {
+		err = c.ticket.Wait(context.WithoutCancel(c.ctx)) // what has arrived may still go out
+	}
+	if err != nil {
 		return problem.From(err)
 	}
 	c.durable = true
 	return nil
 }
+
+// ErrStopping is the cause with which a node that stops ends the contexts of
+// the requests that outlast its drain. Their clients are still there: they get
+// an error, or an error event.
+var ErrStopping = errors.New("the node is stopping")
+
+// stopping says that the request is ended by the node.
+func (c *call) stopping() bool {
+	return c.ctx.Err() != nil && errors.Is(context.Cause(c.ctx), ErrStopping)
+}
+
+// left says that the client is not there any more.
+func (c *call) left() bool { return c.ctx.Err() != nil && !c.stopping() }
 
 // isDurable reports without waiting whether the latest admission is durable.
 func (c *call) isDurable() bool {

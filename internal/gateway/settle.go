@@ -49,7 +49,7 @@ func (c *call) conclude(err error) {
 		c.result, c.status = ledger.OK, http.StatusOK
 	case errors.As(err, &r):
 		c.result, c.status = ledger.Rejected, r.status
-	case c.ctx.Err() != nil || errors.Is(err, context.Canceled):
+	case c.left() || errors.Is(err, context.Canceled):
 		c.result, c.status = ledger.ClientGone, statusClientGone
 	default:
 		e := problem.From(err)

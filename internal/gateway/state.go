@@ -62,7 +62,9 @@ func (g *Gateway) follow(ctx context.Context) {
 			}
 		})
 	})
-	tick := time.NewTicker(refreshEvery)
+	// Well within the age at which keys are no longer trusted, however short:
+	// with the database there, that age must never be reached.
+	tick := time.NewTicker(max(min(refreshEvery, g.limits.snapshotAge/3), heartbeatEvery))
 	defer tick.Stop()
 	for {
 		select {
@@ -80,6 +82,7 @@ func (g *Gateway) follow(ctx context.Context) {
 // Refresh reads keys and policies now.
 func (g *Gateway) Refresh(ctx context.Context) error {
 	var s snapshot
+	asOf := g.Clock() // before reading: what changes meanwhile is not in the picture
 	err := g.DB.Read(ctx, func(tx pgx.Tx) (err error) {
 		if s.Records, err = access.Load(ctx, tx); err != nil {
 			return err
@@ -96,7 +99,7 @@ func (g *Gateway) Refresh(ctx context.Context) error {
 	s.Budgets = g.Budgets.Definitions()
 	// The picture's age is measured by this node's clock, so that a database
 	// with another clock cannot make it look fresh.
-	s.Records.TakenAt = g.Clock()
+	s.Records.TakenAt = asOf
 	g.use(s)
 	return g.save(s)
 }

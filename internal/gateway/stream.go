@@ -95,7 +95,7 @@ func (s *relay) run() (*failure, error) {
 			return s.end()
 		}
 		if rerr != nil && rerr != io.EOF {
-			if s.c.ctx.Err() != nil {
+			if s.c.left() {
 				s.c.result = ledger.ClientGone
 				return nil, s.c.ctx.Err()
 			}
@@ -285,6 +285,9 @@ func (s *relay) broken(f *failure, err error) (*failure, error) {
 		return nil, c.ctx.Err()
 	}
 	c.result, c.broke = ledger.StreamBroken, f.reason
+	if c.stopping() {
+		c.result = ledger.Failed
+	}
 	if f.kind == problem.Timeout {
 		c.result = ledger.Timeout
 	}
