@@ -421,3 +421,19 @@ func contextOf(t testing.TB) (context.Context, context.CancelFunc) {
 	t.Cleanup(cancel)
 	return ctx, cancel
 }
+
+// copyKeys gives a node that has not started yet the key material of another.
+func copyKeys(t testing.TB, from, to *node) {
+	t.Helper()
+	if err := os.MkdirAll(to.data(), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(to.data(), "keys"), os.DirFS(filepath.Join(from.data(), "keys"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"kek", "aead.keyset", "prf.keyset"} {
+		if err := os.Chmod(filepath.Join(to.data(), "keys", name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
