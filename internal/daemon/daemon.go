@@ -251,6 +251,7 @@ func (d *Daemon) bootstrap(ctx context.Context) error {
 }
 
 func (d *Daemon) makeInterfaces(context.Context) error {
+	d.registerMetrics()
 	store := ledger.NewStore(d.db)
 	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Store: store,
 		Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})

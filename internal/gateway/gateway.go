@@ -42,6 +42,7 @@ type Gateway struct {
 	providers  []*Provider
 	models     []ModelConfig
 	exchange   *exchange
+	refreshing sync.Mutex
 	building   sync.Mutex // of the table
 	table      atomic.Pointer[routeTable]
 	tenants    atomic.Pointer[tenants]

@@ -79,8 +79,12 @@ func (g *Gateway) follow(ctx context.Context) {
 	}
 }
 
-// Refresh reads keys and policies now.
+// Refresh reads keys and policies now. Refreshes do not overlap: one that read
+// earlier must not replace the picture of one that read later, or a revoked
+// key would open again.
 func (g *Gateway) Refresh(ctx context.Context) error {
+	g.refreshing.Lock()
+	defer g.refreshing.Unlock()
 	var s snapshot
 	asOf := g.Clock() // before reading: what changes meanwhile is not in the picture
 	err := g.DB.Read(ctx, func(tx pgx.Tx) (err error) {
