@@ -8,6 +8,8 @@ import Anthropic from '@anthropic-ai/sdk';
 import { Ollama } from 'ollama';
 import assert from 'node:assert/strict';
 
+console.log = console.error; // the clients may talk, but not into the results
+
 const { BASE, KEY, LIMITED, KIND, MODEL, EMBED } = process.env;
 const print = (line) => process.stdout.write(JSON.stringify(line) + '\n');
 const openai = new OpenAI({ baseURL: `${BASE}/v1`, apiKey: KEY, maxRetries: 0, timeout: 30_000 });
