@@ -71,13 +71,21 @@ func (c chart) rects() []rect {
 			}
 			h := math.Max(float64(v)/top*100, 0.75)
 			base -= h
-			out = append(out, rect{units(float64(i) + 0.12), units(base), "0.76", units(h), "s" + strconv.Itoa(s)})
+			out = append(out, rect{units(float64(i) + 0.12), units(base), "0.76", units(h), series(s)})
 		}
 	}
 	return out
 }
 
 func units(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
+
+// grid draws the lines at the top, the middle and the bottom.
+func (c chart) grid() string {
+	w := strconv.Itoa(max(len(c.Bars), 1))
+	return "M0 .5H" + w + "M0 50H" + w + "M0 99.5H" + w
+}
+
+func series(i int) string { return "s" + strconv.Itoa(i) }
 
 // share is a part of a whole as a percentage with one decimal, for bars.
 func share(part, whole int64) string {

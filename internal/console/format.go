@@ -87,16 +87,44 @@ func moment(t, now time.Time) string {
 // lastDay is the date in a paper whose validity ends at midnight t.
 func lastDay(t time.Time) string { return day(t.Add(-time.Second)) }
 
+// money renders an amount for reading: two decimals, or as many as a smaller
+// amount needs to show two digits. Downloads carry the exact amount.
 func money(nano int64, currency string) string {
 	if currency == "" {
 		return "–"
 	}
-	text := ledger.Money(nano, currency)
+	amount := math.Abs(float64(nano)) / 1e9
+	sign := ""
+	if nano < 0 {
+		sign = "\u2212"
+	}
+	digits := 2
+	switch {
+	case amount == 0 || amount >= 1:
+	case amount >= 0.01:
+		digits = 4
+	default: // two digits that count
+		digits = min(9, int(-math.Floor(math.Log10(amount)))+1)
+	}
+	text := strconv.FormatFloat(amount, 'f', digits, 64)
 	whole, rest, _ := strings.Cut(text, ".")
-	if n, err := strconv.ParseInt(whole, 10, 64); err == nil && n != 0 {
+	if n, err := strconv.ParseInt(whole, 10, 64); err == nil {
 		whole = number(n)
 	}
-	return whole + "." + strings.Replace(rest, " ", "\u00a0", 1)
+	return sign + whole + "." + rest + "\u00a0" + currency
+}
+
+// cost is money in a column: four decimals, and the currency only where it is
+// not the column's.
+func cost(nano int64, currency, column string) string {
+	text := strconv.FormatFloat(float64(nano)/1e9, 'f', 4, 64)
+	if nano > 0 && nano < 100_000 {
+		text = "< 0.0001"
+	}
+	if currency != column && currency != "" {
+		text += "\u00a0" + currency
+	}
+	return text
 }
 
 func amounts(list []ledger.Amount, fallback string) string {
@@ -110,12 +138,17 @@ func amounts(list []ledger.Amount, fallback string) string {
 	return strings.Join(parts, " + ")
 }
 
-// perMillion is a price of tokens as vendors write it.
-func perMillion(nano int64, currency string) string { return money(nano, currency) }
-
 func country(code string) string {
 	if code == "" {
 		return "not recorded"
+	}
+	return strings.TrimPrefix(sovereignty.Jurisdiction(code).Label(), "the ")
+}
+
+// inCountry is a country as it stands in a sentence: "the United States (US)".
+func inCountry(code string) string {
+	if code == "" {
+		return "a country that is not recorded"
 	}
 	return sovereignty.Jurisdiction(code).Label()
 }
@@ -123,7 +156,7 @@ func country(code string) string {
 func countries(list []sovereignty.Jurisdiction) string {
 	var parts []string
 	for _, j := range list {
-		parts = append(parts, j.Label())
+		parts = append(parts, country(string(j)))
 	}
 	if len(parts) == 0 {
 		return "not recorded"

@@ -89,7 +89,7 @@ func (c *Console) providerTroubles() []trouble {
 		case p.Circuit() == upstream.Open:
 			out = append(out, trouble{bad, "Provider " + p.Name + " keeps failing and is left alone for now.", "Its circuit closes when a trial call succeeds.", toProviders, "Providers"})
 		case h != nil && !h.OK:
-			out = append(out, trouble{warn, "Provider " + p.Name + " did not answer its last probe.", h.Error, toProviders, "Providers"})
+			out = append(out, trouble{warn, "Provider " + p.Name + " did not answer its last probe.", sentence(h.Error), toProviders, "Providers"})
 		}
 		if until := p.Facts.Retention.Contract.Expires; !until.IsZero() && until.Sub(c.Clock()) < 30*24*time.Hour {
 			out = append(out, trouble{warn, "The retention contract with " + p.Name + " ends with " + lastDay(until) + ".", "Renew it: without it, stricter data may not go there.", toProviders, "Providers"})

@@ -140,11 +140,11 @@ func (d traceData) story() []string {
 	}
 	switch {
 	case d.answered():
-		out = append(out, "It was answered by "+who+", in "+country(r.Jurisdiction)+".")
+		out = append(out, "It was answered by "+who+", in "+inCountry(r.Jurisdiction)+".")
 	case r.State == ledger.StateInFlight:
-		out = append(out, "It went to "+who+", in "+country(r.Jurisdiction)+". "+outcomeMeaning(r.State))
+		out = append(out, "It went to "+who+", in "+inCountry(r.Jurisdiction)+". "+outcomeMeaning(r.State))
 	default:
-		out = append(out, "It last went to "+who+", in "+country(r.Jurisdiction)+". "+outcomeMeaning(r.State))
+		out = append(out, "It last went to "+who+", in "+inCountry(r.Jurisdiction)+". "+outcomeMeaning(r.State))
 	}
 	switch {
 	case r.LeavesEEA && r.Restricted:
@@ -174,6 +174,7 @@ type try struct {
 	n        int
 	provider string
 	result   state
+	where    string
 	what     string
 	took     time.Duration
 }
@@ -190,7 +191,7 @@ func (d traceData) calls() []try {
 	var out []try
 	for i, t := range d.row.Tries {
 		last := i == len(d.row.Tries)-1
-		one := try{n: i + 1, provider: t.Provider, took: t.Duration, result: state{bad, "Failed"}, what: reasons[t.Reason]}
+		one := try{n: i + 1, provider: t.Provider, took: t.Duration, where: d.where(i, t.Provider), result: state{bad, "Failed"}, what: reasons[t.Reason]}
 		switch {
 		case one.what != "":
 		case t.Status != 0:
@@ -199,14 +200,33 @@ func (d traceData) calls() []try {
 			one.what = capital(strings.ReplaceAll(t.Reason, "-", " ")) + "."
 		}
 		if last && t.Reason == "" {
-			one.result = outcome(d.row.State)
+			one.result, one.what = outcome(d.row.State), ""
 		}
 		out = append(out, one)
 	}
 	if len(out) == 0 && d.row.State != ledger.StateInFlight {
-		out = append(out, try{1, d.row.Provider, outcome(d.row.State), "", d.row.Latency})
+		out = append(out, try{n: 1, provider: d.row.Provider, result: outcome(d.row.State), where: country(d.row.Jurisdiction), took: d.row.Latency})
 	}
 	return out
+}
+
+// where is the country that a try went to, as far as it is on record: the row
+// says it for the last destination, the attempts for those between.
+func (d traceData) where(i int, provider string) string {
+	for _, a := range d.row.Attempts {
+		if a.N == i+1 && a.Provider == provider {
+			return country(a.Jurisdiction)
+		}
+	}
+	if provider == d.row.Provider {
+		return country(d.row.Jurisdiction)
+	}
+	return ""
+}
+
+// told is the first sentence after who asked for what.
+func (d traceData) told() string {
+	return " with " + d.row.Class + " data on " + stamp(d.row.At) + " UTC. " + strings.Join(d.story(), " ")
 }
 
 // phase is a part of the time a request took.

@@ -146,3 +146,27 @@ func described(f form, name, hint string) templ.Attributes {
 	}
 	return out
 }
+
+// joined puts parts that are there after one another.
+func joined(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ". ")
+}
+
+// sentence makes a sentence of an error's text.
+func sentence(text string) string {
+	if text == "" {
+		return ""
+	}
+	return capital(strings.TrimSuffix(text, ".")) + "."
+}
+
+// transferText says why a call is in the register.
+func transferText(leaves, restricted bool) string {
+	switch {
+	case leaves && restricted:
+		return "left EEA, restricted"
+	case leaves:
+		return "left EEA"
+	}
+	return "restricted"
+}

@@ -1,0 +1,57 @@
+package console_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// pages are all pages of the console, by name.
+func pages(w *world) []struct{ name, path string } {
+	return []struct{ name, path string }{
+		{"overview", "/console/"}, {"requests", "/console/requests"}, {"requests-none", "/console/requests?state=shed"},
+		{"trace", "/console/requests/" + w.failed}, {"trace-abroad", "/console/requests/" + w.abroad},
+		{"usage", "/console/usage?by=model&span=24h"}, {"transfers", "/console/transfers"}, {"refusals", "/console/refusals"}, {"providers", "/console/providers"},
+		{"organisations", "/console/organisations"}, {"organisation", "/console/organisations/st-mary-hospital"},
+		{"explain", "/console/explain?organisation=harbour-authority&model=assistant&class=confidential"}, {"playground", "/console/playground"},
+		{"audit", "/console/audit"}, {"missing", "/console/nowhere"},
+	}
+}
+
+// TestPicturesForTheEye writes pictures of every page where FOUNDRY_SHOTS
+// says, for people to look at.
+func TestPicturesForTheEye(t *testing.T) {
+	dir := os.Getenv("FOUNDRY_SHOTS")
+	if dir == "" {
+		t.Skip("FOUNDRY_SHOTS names no directory")
+	}
+	w := node(t)
+	ctx := tab(t, w)
+	picture := func(name string, ctx context.Context) {
+		body, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+".png"), body, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, ctx, chromedp.EmulateViewport(1280, 800))
+	run(t, ctx, chromedp.Navigate(w.link(t)))
+	picture("link-light", ctx)
+	signIn(t, ctx, w)
+	for _, p := range pages(w) {
+		run(t, ctx, chromedp.EmulateViewport(1280, 800))
+		run(t, ctx, chromedp.Navigate(w.base+p.path))
+		for _, c := range []string{"light", "dark"} {
+			theme(t, ctx, c)
+			picture(p.name+"-"+c, ctx)
+		}
+		theme(t, ctx, "light")
+		run(t, ctx, chromedp.EmulateViewport(390, 844))
+		picture(p.name+"-phone", ctx)
+	}
+}
