@@ -491,3 +491,18 @@ func TestFoldingKeepsEverySumAndOfPastHoursOneRow(t *testing.T) {
 		t.Errorf("the application may fold: %v", err)
 	}
 }
+
+func TestTheRegisterHoldsWhatSomebodyMustAnswerFor(t *testing.T) {
+	for _, c := range []struct{ leaves, restricted, own, want bool }{
+		{leaves: true, want: true},
+		{leaves: true, own: true, want: true},
+		{restricted: true, want: true},
+		{restricted: true, own: true, want: false},
+		{own: true, want: false},
+		{want: false},
+	} {
+		if got := registered(c.leaves, c.restricted, c.own); got != c.want {
+			t.Errorf("%+v: got %v", c, got)
+		}
+	}
+}
