@@ -83,7 +83,7 @@ func (c *call) usage() (u wire.Usage, known bool) {
 	switch {
 	case u.Set && !u.Partial:
 		return u, true
-	case c.chunk.Events == 0 && !u.Set && c.result != ledger.OK && (c.result != ledger.ClientGone || len(c.tries) == 0):
+	case c.first.IsZero() && !u.Set && c.result != ledger.OK && (c.result != ledger.ClientGone || len(c.tries) == 0):
 		return wire.Usage{}, true // nothing was produced
 	}
 	u.Input = max(u.Input, c.req.InputBytes/bytesPerToken)

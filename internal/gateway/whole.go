@@ -104,6 +104,8 @@ func (c *call) passThrough(h *hop, resp *upstream.Response) error {
 	c.answered = true
 	c.w.WriteHeader(http.StatusOK)
 	tail := append([]byte(nil), c.in[max(0, len(c.in)-tailBytes):]...)
+	sent := int64(len(c.in))
+	defer func() { c.chunk.ContentBytes = sent }() // to estimate by, where no usage is told
 	if _, err := c.w.Write(c.in); err != nil {
 		c.result = ledger.ClientGone
 		return nil
@@ -114,6 +116,7 @@ func (c *call) passThrough(h *hop, resp *upstream.Response) error {
 		if n > 0 {
 			tail = append(tail, c.in[:n]...)
 			tail = append(tail[:0], tail[max(0, len(tail)-tailBytes):]...)
+			sent += int64(n)
 			c.extendDeadline()
 			if _, werr := c.w.Write(c.in[:n]); werr != nil {
 				c.result = ledger.ClientGone
