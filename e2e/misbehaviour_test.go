@@ -278,6 +278,7 @@ func (w *world) misbehave(ctx context.Context, token string, c misbehaviour) obs
 }
 
 func TestEveryMisbehaviourOfAProviderHasAnAnswer(t *testing.T) {
+	t.Parallel()
 	w := vendors.get(t)
 	token := w.token(t, anywhere())
 	rows := map[string]row{}

@@ -67,6 +67,7 @@ var sdks = &shared{make: func() (*world, error) {
 }}
 
 func TestTheOfficialSDKsWorkWithEveryKindOfProvider(t *testing.T) {
+	t.Parallel()
 	if why, err := installed(); err != nil {
 		t.Fatalf("%s (%v)", why, err)
 	}
