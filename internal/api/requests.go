@@ -45,10 +45,10 @@ type listRequests struct {
 	Model        string    `query:"model"`
 	Provider     string    `query:"provider"`
 	Key          string    `query:"key"`
-	State        string    `query:"state"`
+	State        string    `query:"state" enum:"in flight,outcome unknown,ok,upstream-error,timeout,client-gone,stream-broken,shed,rejected,failed"`
 	From         time.Time `query:"from"`
 	To           time.Time `query:"to"`
-	Limit        int       `query:"limit"`
+	Limit        int       `query:"limit" minimum:"0" maximum:"500" doc:"Default 50."`
 	After        string    `query:"after"`
 }
 
@@ -176,7 +176,7 @@ type listRefusals struct {
 	Rule         string    `query:"rule"`
 	From         time.Time `query:"from"`
 	To           time.Time `query:"to"`
-	Limit        int       `query:"limit"`
+	Limit        int       `query:"limit" minimum:"0" maximum:"500" doc:"Default 50."`
 	After        string    `query:"after"`
 }
 
@@ -191,7 +191,7 @@ type listTransfers struct {
 	Organisation string    `query:"organisation"`
 	From         time.Time `query:"from"`
 	To           time.Time `query:"to"`
-	Limit        int       `query:"limit"`
+	Limit        int       `query:"limit" minimum:"0" maximum:"500" doc:"Default 50."`
 	After        string    `query:"after"`
 }
 

@@ -10,12 +10,15 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 
+	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is what every command needs.
@@ -45,6 +48,7 @@ func Run(version string, args []string, in io.Reader, out, errw io.Writer) int {
 	if err == nil {
 		return 0
 	}
+	a.json = a.json || slices.Contains(args, "--json") // a wrong flag may have come before it
 	return a.report(err)
 }
 
@@ -54,7 +58,7 @@ func (a *app) report(err error) int {
 	var p *problem.Error
 	switch {
 	case errors.As(err, &p):
-	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
+	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "required flag"), strings.HasPrefix(err.Error(), "if any flags in the group"):
 		p = problem.New(problem.Invalid, "usage", sentence(err.Error())).WithMend("Run with --help to see what there is.")
 	default:
 		p = problem.New(problem.Internal, "failed", sentence(err.Error()))
@@ -101,10 +105,10 @@ where data may go, and proves what it did.
 Start a node with ` + "`foundry up`" + `; every other command talks to the node that runs
 on the same data directory.`,
 		SilenceErrors: true, SilenceUsage: true, Version: a.version,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", envOr("FOUNDRY_DATA_DIR", ""), "the node's data directory (default ./var, or FOUNDRY_DATA_DIR)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddGroup(&cobra.Group{ID: "node", Title: "This node:"}, &cobra.Group{ID: "clients", Title: "Organisations and keys:"},
@@ -134,9 +138,45 @@ func envOr(name, fallback string) string {
 
 // group is a command that only holds others.
 func group(use, short string, children ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c := &cobra.Command{Use: use, Short: short, Args: subcommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	c.AddCommand(children...)
 	return c
+}
+
+// subcommand refuses a word that is no command of a group, and names the one
+// that may have been meant.
+func subcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	e := problem.New(problem.Invalid, "usage", fmt.Sprintf("There is no command `%s %s`.", cmd.CommandPath(), args[0])).
+		WithMend(fmt.Sprintf("Run `%s --help` to see what there is.", cmd.CommandPath()))
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if near := config.Nearest(args[0], names); near != "" {
+		e.Mend = fmt.Sprintf("Did you mean `%s %s`?", cmd.CommandPath(), near)
+	}
+	return e
+}
+
+// flagError explains a flag that could not be read, and names the one that may
+// have been meant.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return usageError{err}
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	near := config.Nearest(unknown.GetSpecifiedName(), names)
+	if near == "" {
+		return usageError{err}
+	}
+	return problem.New(problem.Invalid, "usage", sentence(err.Error())).WithMend(fmt.Sprintf("Did you mean --%s?", near))
 }
 
 // exactly is cobra.ExactArgs with the names of what is missing.

@@ -83,6 +83,12 @@ func (a *app) request() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List requests, newest first", Args: exactly(), Example: "  foundry request list --org st-mary --state unknown --limit 20",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch state { // as one word
+			case "unknown":
+				state = ledger.StateUnknown
+			case "in-flight":
+				state = ledger.StateInFlight
+			}
 			q := url.Values{"organisation": {org}, "model": {model}, "provider": {provider}, "state": {state}, "limit": {strconv.Itoa(limit)}, "after": {after}}
 			if err := when.query(q); err != nil {
 				return err
@@ -107,7 +113,7 @@ func (a *app) request() *cobra.Command {
 	fl.StringVar(&org, "org", "", "only this organisation")
 	fl.StringVar(&model, "model", "", "only this logical model")
 	fl.StringVar(&provider, "provider", "", "only this provider")
-	fl.StringVar(&state, "state", "", "only this state")
+	fl.StringVar(&state, "state", "", "only this state: ok, in-flight, unknown, upstream-error, timeout, client-gone, stream-broken, shed, rejected or failed")
 	fl.StringVar(&after, "after", "", "the page after this cursor")
 	fl.IntVar(&limit, "limit", 50, "how many, at most 500")
 	when.add(list)

@@ -107,6 +107,10 @@ func (c Config) Validate() error {
 		e.Field = "node.country"
 		return e
 	}
+	if c.Mode == Production && !c.Keys.KEK.Set() {
+		return problem.New(problem.Denied, "kek-missing", "In production the key-encryption key must come from outside the data directory.").WithField("keys.kek").
+			WithMend("Give it as a systemd credential (keys: {kek: {credential: foundry-kek}}) or as a file on another volume.")
+	}
 	if (c.TLS.Certificate == "") != !c.TLS.Key.Set() {
 		return problem.New(problem.Invalid, "tls-half", "A certificate and its key come together.").WithField("tls").WithMend("Give both tls.certificate and tls.key, or neither.")
 	}

@@ -89,7 +89,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.started = d.clock()
 	d.countryAssumed = o.Config.Node.Country == ""
-	if err := d.config.Validate(); err != nil {
+	if err := d.config.Check(); err != nil { // before anything is made
 		return nil, err
 	}
 	defer func() {

@@ -233,19 +233,21 @@ func TestRedirectKeepsMethodAndNeverFollowsAStrangeHost(t *testing.T) {
 }
 
 func TestProductionRefusesWhatDevelopmentTolerates(t *testing.T) {
+	kek := KeysConfig{KEK: config.Secret{Credential: "foundry-kek"}}
 	for name, c := range map[string]struct {
 		config Config
 		field  string
 	}{
 		"no country":                {Config{Mode: Production}, "node.country"},
+		"no KEK of its own":         {Config{Mode: Production, Node: NodeConfig{Country: "FI"}}, "keys.kek"},
 		"no such mode":              {Config{Mode: "prod"}, "mode"},
 		"no such country":           {Config{Node: NodeConfig{Country: "UK"}}, "node.country"},
 		"half a certificate":        {Config{TLS: TLSConfig{Certificate: "/x"}}, "tls"},
 		"the other half":            {Config{TLS: TLSConfig{Key: config.Secret{File: "/x"}}}, "tls"},
 		"an open proxy listener":    {Config{Listen: ListenConfig{Proxy: "0.0.0.0:80"}}, "listen.proxy"},
 		"a named proxy listener":    {Config{Listen: ListenConfig{Proxy: "example.org:80"}}, "listen.proxy"},
-		"a database in the clear":   {Config{Mode: Production, Node: NodeConfig{Country: "FI"}, Database: DatabaseConfig{DSN: "host=db1.example.org dbname=x sslmode=disable"}}, "database.dsn"},
-		"a database without a name": {Config{Mode: Production, Node: NodeConfig{Country: "FI"}, Database: DatabaseConfig{DSN: "host=db1.example.org dbname=x sslmode=require"}}, "database.dsn"},
+		"a database in the clear":   {Config{Mode: Production, Node: NodeConfig{Country: "FI"}, Keys: kek, Database: DatabaseConfig{DSN: "host=db1.example.org dbname=x sslmode=disable"}}, "database.dsn"},
+		"a database without a name": {Config{Mode: Production, Node: NodeConfig{Country: "FI"}, Keys: kek, Database: DatabaseConfig{DSN: "host=db1.example.org dbname=x sslmode=require"}}, "database.dsn"},
 		"an unknown role":           {Config{Database: DatabaseConfig{Passwords: map[string]config.Secret{"foundry_ap": {}}}}, "database.passwords.foundry_ap"},
 	} {
 		if p := problem.From(c.config.Check()); p == nil || p.Field != c.field {
@@ -253,7 +255,7 @@ func TestProductionRefusesWhatDevelopmentTolerates(t *testing.T) {
 		}
 	}
 	for _, dsn := range []string{"host=/run/postgresql dbname=x", "host=127.0.0.1 dbname=x", "host=db1.example.org dbname=x sslmode=verify-full"} {
-		if err := (Config{Mode: Production, Node: NodeConfig{Country: "FI"}, Database: DatabaseConfig{DSN: dsn}}).Check(); err != nil {
+		if err := (Config{Mode: Production, Node: NodeConfig{Country: "FI"}, Keys: kek, Database: DatabaseConfig{DSN: dsn}}).Check(); err != nil {
 			t.Errorf("%s: %v", dsn, err)
 		}
 	}

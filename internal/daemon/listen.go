@@ -63,7 +63,10 @@ func (d *Daemon) listen(ctx context.Context) error {
 			return err
 		}
 	}
-	return d.listenUnix("local", SocketPath(d.config.DataDir), 0o600)
+	if err := d.listenUnix("local", SocketPath(d.config.DataDir), 0o600); err != nil {
+		return err
+	}
+	return d.lock.describe(holder{PID: os.Getpid(), Since: d.started, URL: d.URL()})
 }
 
 // SocketPath is the local socket of the node that runs on a data directory.
