@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -152,14 +153,15 @@ func TestTheLoadGeneratorSaysWhyItCouldNotMakeLoad(t *testing.T) {
 }
 
 func TestACensusCountsAProcessWithItsChildren(t *testing.T) {
-	c := census{1: {1, 0, 100, 900}, 10: {10, 1, 50, 7}, 11: {11, 10, 20, 0}, 12: {12, 11, 3, 0}, 13: {13, 1, 1000, 0}}
+	c := census{1: {pid: 1, own: 100, reaped: 900}, 10: {pid: 10, parent: 1, own: 50, reaped: 7}, 11: {pid: 11, parent: 10, own: 20},
+		12: {pid: 12, parent: 11, own: 3}, 13: {pid: 13, parent: 1, own: 1000}}
 	if got := c.tree(10); got != 0.80 {
 		t.Errorf("tree: %v, want 0.80", got)
 	}
 	if got := c.self(10); got != 0.50 {
 		t.Errorf("self: %v, want 0.50", got)
 	}
-	loop := census{1: {1, 2, 1, 0}, 2: {2, 1, 1, 0}}
+	loop := census{1: {pid: 1, parent: 2}, 2: {pid: 2, parent: 1}}
 	if loop.descends(1, 3) {
 		t.Error("a loop of parents descends from a stranger")
 	}
@@ -181,6 +183,24 @@ func TestProcStatIsReadWhateverTheProgramIsCalled(t *testing.T) {
 	}
 	if now, peak := memory(os.Getpid()); now == 0 || peak < now {
 		t.Errorf("memory: %d, at most %d", now, peak)
+	}
+}
+
+func TestAProcessThatEndedByItselfIsNamed(t *testing.T) {
+	s := &stage{dir: t.TempDir()}
+	if _, err := s.start(t.Context(), "short", "/bin/sh", "-c", "echo out of ideas >&2; exit 3"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		if err := s.dead(); err != nil {
+			if !strings.Contains(err.Error(), "short ended by itself: exit status 3: out of ideas") {
+				t.Fatal(err)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nobody noticed")
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -39,11 +40,11 @@ func main() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "bench:", err)
-	if p := problem.From(err); p.Mend != "" {
+	if p := (*problem.Error)(nil); errors.As(err, &p) && p.Mend != "" {
 		fmt.Fprintln(os.Stderr, "  →", p.Mend)
 	}
 	stop()
-	os.Exit(1) //nolint:gocritic // stop has run
+	os.Exit(1)
 }
 
 // size is how long to measure.
@@ -144,7 +145,7 @@ func bench(ctx context.Context, args []string) error {
 	}
 	r := &report{size: o.size, facts: facts(s.dir, nginx), began: time.Now()}
 	r.print()
-	err = measure(ctx, s, o, r)
+	err = errors.Join(measure(ctx, s, o, r), s.dead())
 	if o.results != "" {
 		if werr := r.save(o.results); err == nil {
 			err = werr

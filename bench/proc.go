@@ -21,6 +21,7 @@ type process struct {
 	pid, parent int
 	own         int64 // ticks of user and system time
 	reaped      int64 // ticks of the children it has waited for
+	dead        bool  // ended, and nobody has waited for it
 }
 
 func parseStat(text []byte) (process, error) {
@@ -35,7 +36,8 @@ func parseStat(text []byte) (process, error) {
 		return process{}, fmt.Errorf("unexpected /proc/PID/stat: %q", text)
 	}
 	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n }
-	return process{pid: int(number(string(pid))), parent: int(number(f[1])), own: number(f[11]) + number(f[12]), reaped: number(f[13]) + number(f[14])}, nil
+	return process{pid: int(number(string(pid))), parent: int(number(f[1])), own: number(f[11]) + number(f[12]), reaped: number(f[13]) + number(f[14]),
+		dead: f[0] == "Z"}, nil
 }
 
 // census is every process at one moment.

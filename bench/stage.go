@@ -243,8 +243,24 @@ func (c *child) await(read func(io.Reader) error) error {
 	if err == nil {
 		return nil
 	}
+	return fmt.Errorf("%w: %s", err, c.lastWords())
+}
+
+// lastWords is the end of what a process wrote to its log.
+func (c *child) lastWords() []byte {
 	text, _ := os.ReadFile(c.log)
-	return fmt.Errorf("%w: %s", err, text[max(0, len(text)-2000):])
+	return text[max(0, len(text)-2000):]
+}
+
+// dead names the processes that ended while they were needed.
+func (s *stage) dead() error {
+	var err error
+	for _, c := range s.processes {
+		if p := takeCensus()[c.cmd.Process.Pid]; p.dead {
+			err = errors.Join(err, fmt.Errorf("the process %s ended by itself: %v: %s", c.name, c.cmd.Wait(), c.lastWords()))
+		}
+	}
+	return err
 }
 
 // close stops what was started, last things first.
