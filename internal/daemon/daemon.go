@@ -14,10 +14,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/api"
-	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/console"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway"
@@ -177,19 +175,10 @@ func (d *Daemon) openJournal(ctx context.Context) (err error) {
 	return nil
 }
 
-// budgetAlarm makes a budget's alarm heard: in the log, and in the audit log
-// when the database answers.
+// budgetAlarm makes a budget's alarm heard in the log; the ledger enters it
+// into the audit log in the transaction that records it.
 func (d *Daemon) budgetAlarm(a ledger.Alarm) {
 	d.log.Warn("budget alarm", "organisation", a.Budget.Organisation, "budget", a.Budget.ID, "spent_nano", a.SpentNano, "limit_nano", a.Budget.LimitNano)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	err := d.db.Org(ctx, a.Budget.Organisation, func(tx pgx.Tx) error {
-		return audit.Append(ctx, tx, principal.Node("budgets"), a.Budget.Organisation, "budget.alarm", a.Budget.ID.String(),
-			map[string]any{"spent_nano": a.SpentNano, "limit_nano": a.Budget.LimitNano, "period_start": a.PeriodStart})
-	})
-	if err != nil {
-		d.log.Error("a budget alarm was not audited", "budget", a.Budget.ID, "error", err)
-	}
 }
 
 func (d *Daemon) makeGateway(ctx context.Context) (err error) {

@@ -306,6 +306,9 @@ func (c *call) available() (int, time.Duration) {
 // worst bounds what the request can cost at the dearest of its destinations,
 // and the tokens that count against the rate limit.
 func (c *call) worst() (nano, tokens int64) {
+	if c.ep == wire.CountTokens {
+		return 0, 0 // it generates nothing and costs nothing
+	}
 	input := c.req.InputBytes + int64(c.req.Images)*imageTokens
 	for _, h := range c.hops {
 		m := h.provider.model(h.model)
@@ -313,7 +316,7 @@ func (c *call) worst() (nano, tokens int64) {
 			continue
 		}
 		output := m.MaxOutput
-		if c.ep == wire.Embeddings || c.ep == wire.CountTokens {
+		if c.ep == wire.Embeddings {
 			output = 0
 		} else if c.req.MaxTokensField != "" && c.req.MaxTokens < output {
 			output = c.req.MaxTokens
