@@ -216,6 +216,11 @@ func (c *call) prepare(h *hop) ([]byte, string, error) {
 		}
 		e.InjectUsage = c.ep == wire.ChatCompletions && c.req.Stream && facts.usageFlag && !c.req.IncludeUsage
 		e.DropStreamOptions = c.ep == wire.ChatCompletions && c.req.StreamOpts.Present() && !facts.usageFlag
+		if h.provider.Kind == Ollama && c.ep == wire.ChatCompletions && c.req.MaxTokensField == "max_completion_tokens" {
+			// Ollama (0.17) reads max_tokens only: it would ignore the bound
+			// that the reservation relies on.
+			e.MaxTokens, e.MaxTokensField = c.req.MaxTokens, "max_tokens"
+		}
 		// Every server with the Responses API has its `store`, on by default.
 		e.ForceNoStore = (facts.noStore && c.ep == wire.ChatCompletions || c.ep == wire.Responses) && !c.asksToStore()
 		if e == (wire.Edit{}) {
