@@ -73,9 +73,12 @@ func TestAnswersAreOllamas(t *testing.T) {
 				t.Fatalf("Ollama itself answers %+v", want)
 			}
 			for _, client := range clients {
-				got := sdk.do(t, through(client.sdk, client.call, params{"model": c.model, "max_tokens": c.limit, "temperature": 0, "messages": user(question),
-					"stream_options": map[string]any{"openai stream": params{"include_usage": true}}[client.sdk+" "+client.call]}))
 				name := client.sdk + " " + client.call
+				p := params{"model": c.model, "max_tokens": c.limit, "temperature": 0, "messages": user(question)}
+				if name == "openai stream" {
+					p["stream_options"] = params{"include_usage": true}
+				}
+				got := sdk.do(t, through(client.sdk, client.call, p))
 				if got.Text != want.Text {
 					t.Errorf("%s: text %q, Ollama says %q", name, got.Text, want.Text)
 				}
@@ -111,7 +114,7 @@ func checkRow(t *testing.T, name string, got result, model string) {
 	if row.FirstToken <= 0 || row.FirstToken > row.Latency {
 		t.Errorf("%s: the first token after %v of %v", name, row.FirstToken, row.Latency)
 	}
-	if len(row.Tries) != 1 || row.Tries[0].Provider != "ollama" || row.Tries[0].Status != 200 || row.Tries[0].Reason != "" {
+	if len(row.Tries) != 0 { // which are recorded where something failed
 		t.Errorf("%s: tried %+v", name, row.Tries)
 	}
 }
@@ -212,7 +215,8 @@ func TestReasoningArrivesApartFromTheAnswer(t *testing.T) {
 	for _, client := range clients {
 		p := params{"model": "reason:latest", "max_tokens": 2048, "messages": user(question)}
 		if client.sdk == "anthropic" {
-			p["thinking"] = params{"type": "enabled", "budget_tokens": 1024}
+			// A budget of tokens is Anthropic's alone, and refused.
+			p["thinking"] = params{"type": "adaptive"}
 		}
 		got := sdk.do(t, through(client.sdk, client.call, p))
 		if got.Reasoning != want.Reasoning || got.Text != want.Text {
@@ -243,12 +247,10 @@ func TestEmbeddingsAreOllamas(t *testing.T) {
 	if len(want.Vectors) != 2 || len(want.Vectors[0]) != width || want.Input == 0 {
 		t.Fatalf("Ollama itself answers %d vectors of %d tokens", len(want.Vectors), want.Input)
 	}
-	for _, p := range []params{{}, {"encoding_format": "float"}, {"encoding_format": "base64"}} {
+	// The SDK asks for base64 where its caller asks for nothing, and decodes it.
+	for _, p := range []params{{}, {"encoding_format": "float"}} {
 		p["model"], p["input"] = "babble-embed:latest", texts
 		got := sdk.do(t, through("openai", "embeddings", p))
-		if p["encoding_format"] == "base64" {
-			continue // the SDK hands this on as it came
-		}
 		if len(got.Vectors) != 2 || distance(got.Vectors[0], want.Vectors[0]) > 1e-4 || distance(got.Vectors[1], want.Vectors[1]) > 1e-4 || distance(got.Vectors[0], got.Vectors[1]) < 1e-2 {
 			t.Errorf("%v: other vectors", p["encoding_format"])
 		}

@@ -59,7 +59,11 @@ func run(m *testing.M) (int, error) {
 	}
 	code := m.Run()
 	sdk.stop()
-	return code, foundry.stop()
+	err = foundry.stop()
+	if code != 0 {
+		fmt.Fprintf(os.Stderr, "What foundry logged:\n%s\nWhat Ollama logged:\n%s\n", foundry.log.tail(), backend.log.tail())
+	}
+	return code, err
 }
 
 func createModels(s *server) error {

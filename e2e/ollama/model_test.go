@@ -116,16 +116,18 @@ func babbler() []byte {
 // token depends on the last one alone.
 func reciter() []byte {
 	tokens, _, number := vocabulary()
-	r := rand.New(rand.NewPCG(13, 17))
 	w := weights{embedding: make([]float32, len(tokens)*width), output: make([]float32, len(tokens)*width)}
-	for i := range w.embedding {
-		w.embedding[i] = float32(r.NormFloat64())
+	// Every marker and word has a dimension of its own; the rest share the
+	// first. What follows is then 64 more likely, as a logit, than the rest.
+	const strength = 8
+	place := func(t int) int { return max(0, t-firstMarker+1) }
+	if place(len(tokens)-1) >= width {
+		panic("more words than dimensions")
 	}
-	follow := func(last, next int) {
-		for i := range width {
-			w.output[next*width+i] += w.embedding[last*width+i]
-		}
+	for t := range tokens {
+		w.embedding[t*width+place(t)] = strength
 	}
+	follow := func(last, next int) { w.output[next*width+place(last)] = strength }
 	for _, m := range markers {
 		last := number[m]
 		for _, word := range scripts[m] {

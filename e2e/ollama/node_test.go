@@ -126,7 +126,7 @@ func (n *node) call(method, path string, in, out any) error {
 		}
 		content = bytes.NewReader(text)
 	}
-	req, err := http.NewRequest(method, "http://node"+path, content)
+	req, err := http.NewRequest(method, "http://node/api/v1"+path, content)
 	if err != nil {
 		return err
 	}

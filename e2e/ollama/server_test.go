@@ -51,6 +51,12 @@ func (l *transcript) String() string {
 	return l.b.String()
 }
 
+// tail is the end of it, enough to see what went wrong.
+func (l *transcript) tail() string {
+	text := l.String()
+	return text[max(0, len(text)-8<<10):]
+}
+
 // newServer starts an Ollama without models.
 func newServer(dir string) (*server, error) {
 	binary := os.Getenv("FOUNDRY_TEST_OLLAMA")
