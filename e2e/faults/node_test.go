@@ -235,8 +235,6 @@ func (n *node) wait() int {
 	return n.code
 }
 
-func (n *node) pid() int { return n.cmd.Process.Pid }
-
 // call acts over the local socket; out may be nil.
 func (n *node) call(method, path string, in, out any) error {
 	var body io.Reader
@@ -265,10 +263,6 @@ func (n *node) call(method, path string, in, out any) error {
 		return fmt.Errorf("%s %s: %d %s", method, path, resp.StatusCode, text)
 	}
 	if out == nil {
-		return nil
-	}
-	if raw, ok := out.(*[]byte); ok {
-		*raw = text
 		return nil
 	}
 	return json.Unmarshal(text, out)
@@ -300,29 +294,6 @@ func (n *node) settled() {
 		r, err := n.readiness()
 		return err == nil && r.Database && r.Queue == 0, fmt.Sprintf("%+v, %v", r, err)
 	})
-}
-
-// metric is the sum of a metric over its labels.
-func (n *node) metric(name string) float64 {
-	n.t.Helper()
-	var text []byte
-	if err := n.call("GET", "/metrics", nil, &text); err != nil {
-		n.t.Fatal(err)
-	}
-	sum := 0.0
-	for line := range strings.Lines(string(text)) {
-		rest, ok := strings.CutPrefix(line, name)
-		if !ok || rest[0] != ' ' && rest[0] != '{' {
-			continue
-		}
-		fields := strings.Fields(line)
-		v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-		if err != nil {
-			n.t.Fatal(err)
-		}
-		sum += v
-	}
-	return sum
 }
 
 // postmaster is the process of the private database server.

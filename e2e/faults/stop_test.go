@@ -137,6 +137,13 @@ func TestARevocationIsHeardWithinASecond(t *testing.T) {
 			return a.status == http.StatusUnauthorized, fmt.Sprint(a.status)
 		})
 		slowest = max(slowest, heard)
+		// Once heard, it stays heard, whatever else changes meanwhile.
+		for j := range 5 {
+			n.newKey(org)
+			if a := n.ask(t.Context(), fresh.Token, "m", firstNumber*1000+1000+10*i+j, false, "Hello"); a.status != http.StatusUnauthorized {
+				t.Fatalf("a revoked key works again: %d", a.status)
+			}
+		}
 	}
 	l.end()
 	t.Logf("the slowest of ten revocations was heard after %s", slowest)
