@@ -38,6 +38,18 @@ type route struct {
 	weight   int
 }
 
+// find finds a model by the name that a client gives. Ollama lists a model as
+// llama3.2:latest, and its users call it llama3.2.
+func (t *routeTable) find(name string) *logicalModel {
+	if lm := t.models[name]; lm != nil {
+		return lm
+	}
+	if lm := t.models[name+":latest"]; lm != nil && lm.routes[0].provider.Kind == Ollama {
+		return lm
+	}
+	return nil
+}
+
 // newRouteTable makes the table from configuration and from what the
 // providers have now.
 func newRouteTable(models []ModelConfig, providers []*Provider) *routeTable {
@@ -233,7 +245,7 @@ func (c *planCache) put(a ask, p *plan) {
 // decide makes the plan for what is asked, under a policy. It calls nothing
 // and nobody.
 func (g *Gateway) decide(policy sovereignty.Policy, organisation string, a ask, table *routeTable, now time.Time) (*plan, error) {
-	lm := table.models[a.model]
+	lm := table.find(a.model)
 	if lm == nil {
 		return nil, unknownModel(a.model, table)
 	}

@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"testing"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/gateway/wire"
+	"github.com/missionopsai/foundry/internal/problem"
+	"github.com/missionopsai/foundry/internal/sovereignty"
 )
 
 // Ollama 0.17 ignores max_completion_tokens: found in front of a real one,
@@ -29,5 +32,29 @@ func TestOllamaIsToldTheBoundUnderTheNameItReads(t *testing.T) {
 				t.Errorf("%s, %v; want %s", got, err, c.want)
 			}
 		})
+	}
+}
+
+func TestOllamasModelsMayBeCalledWithoutTheirTag(t *testing.T) {
+	ollama := own("o", "llama3.2:latest", "qwen3:8b")
+	ollama.Kind = string(Ollama)
+	g := newGateway(t, Config{Providers: []ProviderConfig{ollama, own("v", "phi:latest", "plain")}})
+	for _, c := range []struct{ asked, provider, model string }{
+		{"llama3.2", "o", "llama3.2:latest"},
+		{"llama3.2:latest", "o", "llama3.2:latest"},
+		{"o/llama3.2", "o", "llama3.2:latest"},
+		{"qwen3", "", ""}, // which tag is not said
+		{"phi", "", ""},   // another server's names are its own affair
+		{"plain", "v", "plain"},
+	} {
+		p, err := g.decide(sovereignty.DefaultPolicy(), "org", ask{model: c.asked, endpoint: wire.ChatCompletions, class: sovereignty.Public}, g.table.Load(), time.Now())
+		switch {
+		case c.provider == "":
+			if problem.From(err).Kind != problem.NotFound {
+				t.Errorf("%s: %v, want a refusal", c.asked, err)
+			}
+		case err != nil || len(p.hops) != 1 || p.hops[0].provider.Name != c.provider || p.hops[0].model != c.model:
+			t.Errorf("%s: %+v, %v", c.asked, p, err)
+		}
 	}
 }
