@@ -138,6 +138,42 @@ func TestTheNumberOfTokensIsBoundedUnderBothNamesOfTheBound(t *testing.T) {
 	}
 }
 
+// Ollama's users leave out the tag where it is "latest".
+func TestAModelMayBeCalledWithoutItsTag(t *testing.T) {
+	for _, name := range []string{"recite", "ollama/recite"} {
+		got := sdk.do(t, through("openai", "chat", params{"model": name, "messages": user(question)}))
+		if got.Text != "The capital of France is Paris." {
+			t.Errorf("%s: %q", name, got.Text)
+		}
+		checkRow(t, name, got, "recite:latest")
+	}
+}
+
+// TestTheLedgerAddsUpWhatOllamaCounted asks several times and compares the
+// sums, by model and by place, with the sum of what Ollama said each time.
+func TestTheLedgerAddsUpWhatOllamaCounted(t *testing.T) {
+	group := func(by, name string) (r ledger.UsageRow) { return foundry.spent(t, by, name) }
+	country := foundry.status(t).Country
+	model, place := group("model", "recite:latest"), group("jurisdiction", country)
+	var input, output, n int64
+	for _, client := range clients {
+		got := sdk.do(t, through(client.sdk, client.call, params{"model": "recite:latest", "max_tokens": 5, "messages": user(strings.Repeat(question, int(n)+1))}))
+		row := foundry.recorded(t, got.request())
+		input, output, n = input+row.InputTokens, output+row.OutputTokens, n+1
+	}
+	if output != 5*n || input < 4*int64(len(question)) {
+		t.Fatalf("%d and %d tokens of %d answers", input, output, n)
+	}
+	for _, c := range []struct{ before, after ledger.UsageRow }{{model, group("model", "recite:latest")}, {place, group("jurisdiction", country)}} {
+		c.after.Requests -= c.before.Requests
+		c.after.InputTokens -= c.before.InputTokens
+		c.after.OutputTokens -= c.before.OutputTokens
+		if c.after.Requests != n || c.after.InputTokens != input || c.after.OutputTokens != output || c.after.CostNano != 0 {
+			t.Errorf("%s has %+v more, want %d answers of %d and %d tokens", c.after.Group, c.after, n, input, output)
+		}
+	}
+}
+
 func TestAStopSequenceEndsTheAnswer(t *testing.T) {
 	for _, client := range clients {
 		field := map[string]string{"openai": "stop", "anthropic": "stop_sequences"}[client.sdk]

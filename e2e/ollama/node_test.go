@@ -181,15 +181,15 @@ func (n *node) recorded(t *testing.T, id string) api.Request {
 	return r
 }
 
-// spent is what the ledger has added up for one model of a provider.
-func (n *node) spent(t *testing.T, model string) ledger.UsageRow {
+// spent is what the ledger has added up for one model, place and so on.
+func (n *node) spent(t *testing.T, by, name string) ledger.UsageRow {
 	t.Helper()
 	var rows []ledger.UsageRow
-	if err := n.call("GET", "/usage?group_by=model", nil, &rows); err != nil {
+	if err := n.call("GET", "/usage?group_by="+by, nil, &rows); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range rows {
-		if r.Group == model {
+		if r.Group == name {
 			return r
 		}
 	}

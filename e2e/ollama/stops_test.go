@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 )
 
@@ -81,6 +82,19 @@ func TestOllamaGoesAndComesBack(t *testing.T) {
 	if broken.Error == nil || broken.Error.Class != "APIError" && broken.Error.Class != "InternalServerError" {
 		t.Errorf("a stream that Ollama broke off ended with %+v", broken)
 	}
+	eventually(t, "the broken stream to be recorded", func() error {
+		var page api.Requests
+		if err := foundry.call("GET", "/requests?state="+ledger.StreamBroken.String(), nil, &page); err != nil {
+			return err
+		}
+		if len(page.Requests) != 1 {
+			return fmt.Errorf("%d are", len(page.Requests))
+		}
+		if r := page.Requests[0]; r.Provider != "ollama" || r.OutputTokens < int64(j.TellAfter) || r.UsageKnown || len(r.Tries) != 1 || r.Tries[0].Reason == "" {
+			return final{fmt.Errorf("as %+v", r)}
+		}
+		return nil
+	})
 
 	var last result
 	for i := range 8 {
@@ -139,5 +153,18 @@ func TestOllamaGoesAndComesBack(t *testing.T) {
 	t.Logf("the new model was offered after %v", time.Since(began).Round(time.Millisecond))
 	if n := strings.Count(foundry.log.String()[seen:], `"msg":"provider probed"`); n != 2 {
 		t.Errorf("the log tells %d times of a change of health:\n%s", n, foundry.log.String()[seen:])
+	}
+}
+
+// The name says when it runs: last, when the log has everything.
+func TestZNothingOfAConversationIsLogged(t *testing.T) {
+	log := foundry.log.String()
+	if !strings.Contains(log, "provider probed") {
+		t.Fatal("there is no log")
+	}
+	for _, secret := range []string{"canary-7f3a", "capital of France", "It has 7 degrees", "Oslo", foundry.Key} {
+		if strings.Contains(log, secret) {
+			t.Errorf("the log has %q", secret)
+		}
 	}
 }
