@@ -21,6 +21,8 @@ import (
 // hsts tells browsers to use HTTPS only, for a year (RFC 6797).
 var hsts = []string{"max-age=31536000"}
 
+var closing = []string{"close"}
+
 // public answers clients: the model endpoints first, because they are the hot
 // path, then health, metrics and the console. direct is true for the TLS
 // listener and false behind a reverse proxy, where every peer is local and
@@ -29,6 +31,12 @@ func (d *Daemon) public(direct bool) http.Handler {
 	metrics := d.metrics()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Strict-Transport-Security"] = hsts
+		if len(r.TransferEncoding) > 0 {
+			// A message with both lengths must end its connection (RFC 9112,
+			// 6.3), because a proxy in front may have read the other one.
+			// net/http reads it as chunked and hides that there were two.
+			w.Header()["Connection"] = closing
+		}
 		path := r.URL.Path
 		switch {
 		case strings.HasPrefix(path, "/v1/"):
