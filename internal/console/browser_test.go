@@ -139,3 +139,9 @@ func violations(t *testing.T, ctx context.Context) string {
 	return strings.TrimSpace(eval[string](t, ctx, `axe.run(document, {runOnly: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']})
 		.then(r => r.violations.map(v => v.id + ': ' + v.help + '\n' + v.nodes.map(n => '   ' + n.html.slice(0, 200) + '\n   ' + n.failureSummary.replaceAll('\n', ' ').slice(0, 300)).join('\n')).join('\n'))`))
 }
+
+// withoutScript turns JavaScript off in a tab.
+func withoutScript(ctx context.Context) error {
+	_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	return err
+}

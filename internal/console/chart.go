@@ -46,15 +46,6 @@ func niceTop(m int64) int64 {
 	return m
 }
 
-func (c chart) empty() bool {
-	for _, b := range c.Bars {
-		if b.Values[0]+b.Values[1] != 0 {
-			return false
-		}
-	}
-	return true
-}
-
 func (c chart) view() string { return fmt.Sprintf("0 0 %d 100", max(len(c.Bars), 1)) }
 
 // rect is one part of a bar, in the chart's units.

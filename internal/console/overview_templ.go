@@ -208,7 +208,7 @@ func overviewBody(d overviewData) templ.Component {
 						return templ_7745c5c3_Err
 					}
 				} else {
-					templ_7745c5c3_Err = requestTable(d.latest, d.names, d.v, "Latest requests").Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = requestTable(d.latest, d.names, d.v, "Table of the latest requests").Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

@@ -117,7 +117,7 @@ func providersBody(d providersData) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"models\"><table><thead><tr><th scope=\"col\">Callers ask for</th><th scope=\"col\">Tier</th><th scope=\"col\">Routes, in order</th></tr></thead> <tbody>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of models\"><table><thead><tr><th scope=\"col\">Callers ask for</th><th scope=\"col\">Tier</th><th scope=\"col\">Routes, in order</th></tr></thead> <tbody>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

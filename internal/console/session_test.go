@@ -27,8 +27,10 @@ func TestALinkSignsInOnceWithinFiveMinutes(t *testing.T) {
 	if err != nil || until.Sub(clock.now) != 5*time.Minute || len(token) < 50 {
 		t.Fatalf("%q until %v: %v", token, until, err)
 	}
-	if !links.Known(token) || !links.Known(token) {
-		t.Fatal("looking at a link used it up")
+	for range 2 {
+		if !links.Known(token) {
+			t.Fatal("looking at a link used it up")
+		}
 	}
 	if by, ok := links.Take(token); !ok || by != operator {
 		t.Fatalf("the link did not sign in: %v", by)

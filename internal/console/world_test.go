@@ -39,7 +39,10 @@ type world struct {
 	keys    map[string]string
 	failed  string // id of a request that failed over
 	abroad  string // id of a request that left the EEA
+	dir     string
 	closers []func()
+
+	database daemon.DatabaseConfig
 }
 
 var shared struct {
@@ -110,9 +113,15 @@ func (w *world) start() error {
 	}
 	// The node's history begins an hour ago, so that charts have something to
 	// show; the clock reaches the present before the first test.
+	w.dir = dir
 	w.offset.Store(int64(-57 * time.Minute))
-	cfg := daemon.Config{DataDir: filepath.Join(dir, "d"), Node: daemon.NodeConfig{Country: "FI"}, Listen: daemon.ListenConfig{HTTPS: "localhost:0", HTTP: "off"}}
-	if cfg.Config, err = w.models(dir); err != nil {
+	return w.restart()
+}
+
+// restart starts the node on what it left.
+func (w *world) restart() (err error) {
+	cfg := daemon.Config{DataDir: filepath.Join(w.dir, "d"), Database: w.database, Node: daemon.NodeConfig{Country: "FI"}, Listen: daemon.ListenConfig{HTTPS: "localhost:0", HTTP: "off"}}
+	if cfg.Config, err = w.models(w.dir); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
