@@ -26,7 +26,6 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
-	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
 
@@ -413,5 +412,3 @@ func span(d time.Duration) config.Duration { return config.Duration(d) }
 func kindOf(f simulator.Format) gateway.Kind { return gateway.Kind(f) }
 
 var formats = []simulator.Format{simulator.OpenAI, simulator.Anthropic, simulator.Mistral, simulator.Ollama, simulator.OpenAICompatible}
-
-var _ = problem.Invalid

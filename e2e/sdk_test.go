@@ -14,7 +14,6 @@ import (
 
 	"github.com/missionopsai/foundry/internal/daemon"
 	"github.com/missionopsai/foundry/internal/gateway"
-	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
@@ -140,5 +139,3 @@ func (w *world) left(t *testing.T, kind, mark string) {
 	}
 	t.Errorf("%s: never arrived at the vendor", mark)
 }
-
-var _ ledger.RequestRow
