@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,51 @@ func TestAnswersAreOllamas(t *testing.T) {
 					t.Errorf("%s: came in %d pieces", name, got.Chunks)
 				}
 				checkRow(t, name, got, c.model)
+			}
+		})
+	}
+}
+
+// TestTheGatewayChangesNothingThatOllamaSays sends what each SDK sends to
+// Ollama's own OpenAI and Anthropic endpoints, and through the gateway, which
+// calls only the former and translates.
+func TestTheGatewayChangesNothingThatOllamaSays(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		params func(sdk string) params
+	}{
+		{"a conversation with a system prompt", func(sdk string) params {
+			turns := append(user("Hello"), params{"role": "assistant", "content": "Good day."}, params{"role": "user", "content": question})
+			if sdk == "anthropic" {
+				return params{"model": "babble:latest", "system": "Be brief.", "messages": turns}
+			}
+			return params{"model": "babble:latest", "messages": append([]any{params{"role": "system", "content": "Be brief."}}, turns...)}
+		}},
+		{"text beyond ASCII", func(string) params {
+			return params{"model": "babble:latest", "messages": user("Grüße, 世界 👋🏽 \u0001\t\"")}
+		}},
+		{"a tool call", func(sdk string) params {
+			return params{"model": "recite:latest", "messages": user(question), "tools": tools(sdk)}
+		}},
+		{"reasoning", func(sdk string) params { return params{"model": "reason:latest", "messages": user(question)} }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, client := range clients {
+				p := c.params(client.sdk)
+				p["max_tokens"], p["temperature"] = 64, 0
+				j := through(client.sdk, client.call, p)
+				got := sdk.do(t, j)
+				j.Base = "http://" + backend.host
+				want := sdk.do(t, j)
+				for _, r := range []*result{&got, &want} {
+					r.ID, r.Headers, r.Chunks = 0, nil, 0
+					for i := range r.Tools {
+						r.Tools[i].ID = ""
+					}
+				}
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("%s %s:\n%+v, Ollama says\n%+v", client.sdk, client.call, got, want)
+				}
 			}
 		})
 	}

@@ -30,14 +30,14 @@ const (
 	firstMarker = firstByte + 256
 )
 
-var markers = []string{"<|system|>", "<|user|>", "<|tool|>", "<|close|>", "<|assistant|>", "<|call|>", "<|answer|>", "<|reason|>"}
+var markers = []string{"<|system|>", "<|user|>", "<|tool|>", "<|close|>", "<|assistant|>", "<|invoke|>", "<|answer|>", "<|reason|>"}
 
 // scripts says which words follow which marker at the end of a prompt. A word
 // may stand only once in all of them, because what follows a token depends on
 // that token alone.
 var scripts = map[string][]string{
 	"<|assistant|>": {"The", " capital", " of", " France", " is", " Paris", "."},
-	"<|call|>":      {`<tool_call>`, `{"name": "get_temperature", `, `"arguments": {"city": `, `"Oslo"`, `}}`, `</tool_call>`},
+	"<|invoke|>":    {`<tool_call>`, `{"name": "get_temperature", `, `"arguments": {"city": `, `"Oslo"`, `}}`, `</tool_call>`},
 	"<|answer|>":    {"It", " has", " 7", " degrees", " in", " Oslo", "!"},
 	"<|reason|>":    {"<think>", "I", " remember", " a", " map", "</think>", "Paris", ", ", "probably"},
 }
@@ -210,7 +210,7 @@ const toolTemplate = `{{- if .Tools }}<|system|>{{ range .Tools }}{{ . }}{{ end 
 {{- range $i, $m := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 -}}
 {{- if .ToolCalls }}<tool_call>{{ range .ToolCalls }}{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}{{ end }}</tool_call>
 {{- else }}<|{{ .Role }}|>{{ .Content }}{{ end }}<|close|>
-{{- if $last }}{{ if eq .Role "tool" }}<|answer|>{{ else if $.Tools }}<|call|>{{ else }}<|assistant|>{{ end }}{{ end }}
+{{- if $last }}{{ if eq .Role "tool" }}<|answer|>{{ else if $.Tools }}<|invoke|>{{ else }}<|assistant|>{{ end }}{{ end }}
 {{- end }}`
 
 const reasonTemplate = `{{- range .Messages }}<|{{ .Role }}|>

@@ -4,7 +4,6 @@ package ollama
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,26 +133,6 @@ func (s *server) get(path string) ([]byte, error) {
 		return nil, err
 	}
 	return body(resp)
-}
-
-// ask calls Ollama itself, past the gateway.
-func (s *server) ask(t *testing.T, path string, in, out any) {
-	t.Helper()
-	text, err := json.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.Post("http://"+s.host+path, "application/json", bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := body(resp)
-	if err != nil {
-		t.Fatalf("Ollama at %s: %v", path, err)
-	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		t.Fatalf("Ollama at %s: %v: %.300s", path, err, answer)
-	}
 }
 
 func body(resp *http.Response) ([]byte, error) {
