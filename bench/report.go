@@ -16,6 +16,8 @@ type table struct {
 	setting
 	subjects []*subject
 	samples  [][]sample
+	others   []sample // of rounds that were left out: only what was wrong in them counts
+	dropped  int
 }
 
 // report prints Markdown as the measurement goes on.
@@ -88,6 +90,9 @@ func (r *report) add(t *table) {
 			r.count(t.key()+", "+v.title, &s)
 		}
 	}
+	for _, s := range t.others {
+		r.count(t.key()+", in a round left out", &s)
+	}
 }
 
 // count remembers what was wrong, so that the run ends with it.
@@ -114,22 +119,22 @@ func (t *table) markdown() string {
 			backlog, drain = max(backlog, float64(list[i].Queue)), max(drain, list[i].Drained.Seconds())
 		}
 	}
-	fmt.Fprintf(&b, "\nOther processes used up to %.0f %% of the machine, the hypervisor took up to %.0f %%. "+
+	fmt.Fprintf(&b, "\nOther processes used up to %.0f %% of the machine, the hypervisor took up to %.0f %%; %d noisier rounds were left out. "+
 		"At the end of a round at most %.0f journal events were not yet in the database, and were after %.1f s; that time's work is counted.\n",
-		foreign*100, stolen*100, backlog, drain)
+		foreign*100, stolen*100, t.dropped, backlog, drain)
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // closed shows how much went through.
 func (t *table) closed(b *strings.Builder) {
-	fmt.Fprintf(b, "| | per second | of nginx | p50 | p99 | CPU-s/1000 | PostgreSQL CPU-s/1000 | upstream, load CPU-s/1000 | broken |\n|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(b, "| | per second | of nginx | p50 | p99 | CPU-s/1000 | PostgreSQL CPU-s/1000 | upstream, load | all | broken |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for i, v := range t.subjects {
 		list := t.samples[i]
 		answers, broken := counts(list)
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %.3f, %.3f | %d of %d |\n", v.title, over(list, (*sample).perSecond).format("%.0f"),
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %.3f, %.3f | %s | %d of %d |\n", v.title, over(list, (*sample).perSecond).format("%.0f"),
 			t.ratio(i).format("%.2f"), milliseconds(over(list, wholeP50)), milliseconds(over(list, wholeP99)), over(list, gatewayCPU).format("%.3f"),
 			t.database(i), over(list, func(s *sample) float64 { return s.Upstream }).median, over(list, func(s *sample) float64 { return s.Generator }).median,
-			broken, answers)
+			over(list, (*sample).all).format("%.3f"), broken, answers)
 	}
 }
 

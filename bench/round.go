@@ -65,6 +65,10 @@ type sample struct {
 
 func (s *sample) perSecond() float64 { return float64(s.Measured) / max(s.Seconds, 1e-9) }
 
+// all is the processor time of all processes for 1000 answers. Divided into the
+// number of processors it bounds the rate, whatever else runs on the machine.
+func (s *sample) all() float64 { return s.Gateway + s.Database + s.Upstream + s.Generator }
+
 // requestBody is what clients send: the fields that many send, and a short
 // conversation.
 func requestBody(model string, stream bool) []byte {

@@ -27,6 +27,7 @@ type target struct {
 
 var targets = []target{
 	{"whole answers: share of nginx's rate", "whole", 0.50, true, "%.2f", rateOf},
+	{"the same by processor time of all processes, as on a machine for itself", "whole", 0.50, true, "%.2f", costOf},
 	{"whole answers: gateway CPU-s per 1000", "whole", 0.08, false, "%.3f", gatewayOf},
 	{"whole answers: PostgreSQL CPU-s per 1000", "whole", 0.025, false, "%.3f", databaseOf},
 	{"added to nginx at 500/s, 20 ms upstream: p50, ms", "open-slow", 0.2, false, "%.2f", addedOf(wholeP50)},
@@ -34,10 +35,14 @@ var targets = []target{
 	{"time to first token over nginx, same: p50, ms", "open-slow-stream", 0.2, false, "%.2f", addedOf(firstP50)},
 	{"time to first token over nginx, same: p99, ms", "open-slow-stream", 0.8, false, "%.2f", addedOf(firstP99)},
 	{"streams: share of nginx's rate", "stream", 1, true, "%.2f", rateOf},
+	{"the same by processor time of all processes", "stream", 1, true, "%.2f", costOf},
 	{"streams: gateway CPU-s per 1000", "stream", 0.25, false, "%.3f", gatewayOf},
 }
 
-func rateOf(t *table, i int) float64    { return t.ratio(i).median }
+func rateOf(t *table, i int) float64 { return t.ratio(i).median }
+func costOf(t *table, i int) float64 {
+	return over(t.samples[0], (*sample).all).median / max(over(t.samples[i], (*sample).all).median, 1e-9)
+}
 func gatewayOf(t *table, i int) float64 { return over(t.samples[i], gatewayCPU).median }
 func databaseOf(t *table, i int) float64 {
 	return over(t.samples[i], func(s *sample) float64 { return s.Database }).median

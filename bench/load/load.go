@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"time"
@@ -19,9 +20,10 @@ import (
 
 // Options say what load to make. Without Rate it is a closed loop: every
 // connection sends its next request when it has its answer. With Rate it is an
-// open loop: requests are due at fixed intervals whatever the server does, and
-// a request's time counts from when it was due, also while it waits for a
-// free connection.
+// open loop: requests are due whatever the server does, each at a random moment
+// of its own slot of 1/Rate, so that no rhythm of the server or of its upstream
+// can fall in step. A request's time counts from when it was due, also while it
+// waits for a free connection. The moments are the same in every run.
 type Options struct {
 	Address     string
 	Request     []byte        // a whole HTTP/1.1 request
@@ -66,6 +68,8 @@ type loop struct {
 	due      []time.Duration // requests of the open loop that wait for a connection
 	base     time.Time
 	started  int
+	next     time.Duration // when the next request of the open loop is due
+	random   *rand.Rand
 	flying   int
 	buf      []byte
 	result   Result
@@ -166,7 +170,9 @@ func (l *loop) run() error {
 		now := l.now()
 		for _, e := range events[:max(n, 0)] {
 			if int(e.Fd) == l.timer {
-				l.tick(now)
+				if err := l.tick(now); err != nil {
+					return err
+				}
 			} else if c := l.conns[e.Fd]; c != nil {
 				if err := l.ready(c); err != nil {
 					return err
@@ -188,11 +194,26 @@ func (l *loop) run() error {
 // begin sends the first requests, or starts the clock that will.
 func (l *loop) begin() error {
 	if l.o.Rate > 0 {
-		every := unix.NsecToTimespec(int64(float64(time.Second) / l.o.Rate))
-		return unix.TimerfdSettime(l.timer, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil)
+		l.random = rand.New(rand.NewPCG(1, 1))
+		l.next = l.slot()
+		return l.arm()
 	}
 	l.employ()
 	return nil
+}
+
+// slot draws the moment of the next request.
+func (l *loop) slot() time.Duration {
+	return time.Duration((float64(l.started) + l.random.Float64()) / l.o.Rate * float64(time.Second))
+}
+
+// arm sets the timer to the next request, or lets it be when there is none.
+func (l *loop) arm() error {
+	if !l.more(l.next) {
+		return nil
+	}
+	wait := max(l.next-l.now(), 1) // zero would disarm it
+	return unix.TimerfdSettime(l.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(wait))}, nil)
 }
 
 // employ gives every idle connection of the closed loop a request.
@@ -210,19 +231,16 @@ func (l *loop) more(now time.Duration) bool {
 }
 
 // tick sends what has become due in the open loop.
-func (l *loop) tick(now time.Duration) {
+func (l *loop) tick(now time.Duration) error {
 	var expirations [8]byte
 	_, _ = unix.Read(l.timer, expirations[:])
-	interval := time.Duration(float64(time.Second) / l.o.Rate)
-	for {
-		at := interval * time.Duration(l.started+1)
-		if at > now || !l.more(at) {
-			break
-		}
+	for l.next <= now && l.more(l.next) {
+		l.due = append(l.due, l.next)
 		l.started++
-		l.due = append(l.due, at)
+		l.next = l.slot()
 	}
 	l.drain()
+	return l.arm()
 }
 
 // drain puts requests that are due on idle connections, most recently used first.
