@@ -5,14 +5,19 @@ package faults
 import (
 	"context"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
 )
@@ -87,6 +92,80 @@ func TestStoppingLetsStreamsFinishOrTellsTheirClients(t *testing.T) {
 	}
 	if n.log.counted("requests whose outcome is unknown") != 0 {
 		t.Error("an orderly stop left unknown outcomes")
+	}
+}
+
+// Whoever cannot wait for the drain asks twice: that is a kill, and no worse.
+func TestASecondSignalEndsANodeAtOnce(t *testing.T) {
+	t.Parallel()
+	v := newVendor(t, simulator.Options{})
+	n := newNode(t, thirdParty(v, ""))
+	n.start()
+	org, key := n.newClient()
+	v.Next(simulator.MustFault("stall chunk=2"))
+	go n.ask(context.Background(), key.Token, "m", firstNumber+1, true, "Hello")
+	eventually(t, "the request to reach the provider", func() (bool, string) { return arrivals(t, v)[firstNumber+1] == 1, "" })
+	began := time.Now()
+	_ = n.cmd.Process.Signal(syscall.SIGINT)
+	eventually(t, "the node to end at a further signal", func() (bool, string) {
+		_ = n.cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case <-n.exited:
+			return true, ""
+		default:
+			return false, "it runs"
+		}
+	})
+	if took := time.Since(began); took > drainTime/2 {
+		t.Errorf("it took %s", took)
+	}
+	n.wait()
+	n.start()
+	n.settled()
+	if rows := n.ledgerOf(org)[firstNumber+1]; len(rows) != 1 || rows[0].State != ledger.StateUnknown {
+		t.Errorf("%+v; want one row with an unknown outcome", rows)
+	}
+}
+
+// A start that is interrupted or killed, at any moment, leaves nothing in the
+// way of the next.
+func TestAStartThatIsInterruptedLeavesNothingInTheWay(t *testing.T) {
+	t.Parallel()
+	rounds := 12
+	if testing.Short() {
+		rounds = 4
+	}
+	n := newNode(t, "")
+	for i := range rounds {
+		if i%4 == 0 {
+			_ = os.RemoveAll(n.data())
+		}
+		signal := []os.Signal{syscall.SIGTERM, syscall.SIGKILL}[i%2]
+		cmd := exec.Command(binary, "up", "--config", n.config, "--data-dir", n.data())
+		cmd.Stdout, cmd.Stderr = io.Discard, n.log
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pass(rand.N(1500 * time.Millisecond))
+		_ = cmd.Process.Signal(signal)
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			_ = cmd.Process.Kill()
+			t.Fatal("a start that was interrupted goes on")
+		}
+		if code := cmd.ProcessState.ExitCode(); signal == syscall.SIGTERM && code != 0 && code != 75 && code != -1 {
+			t.Errorf("an interrupted start: exit code %d", code)
+		}
+	}
+	n.start()
+	n.settled()
+	var list []struct{ Name string }
+	n.must("GET", "/organisations", nil, &list)
+	if len(list) != 1 {
+		t.Errorf("%d organisations after interrupted starts, want the first one alone", len(list))
 	}
 }
 
@@ -185,4 +264,28 @@ func TestARevocationIsHeardByAnotherNode(t *testing.T) {
 		t.Errorf("the other node heard a revocation after %s, want a second", heard)
 	}
 	second.stop()
+}
+
+// A first start that was killed after it made the organisation and before it
+// made the key leaves the key to the next one.
+func TestAFirstStartThatWasKilledHalfWayStillGivesAKey(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewServer(t)
+	if _, err := dbtest.Superuser(t, s.Config()).Exec(t.Context(), "insert into organisations (id, name) values (gen_random_uuid(), 'default')"); err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(t, fmt.Sprintf("database: {dsn: %q}\nproviders: [{name: simulator, kind: simulator}]", s.Config().DSN))
+	n.start()
+	if n.FirstKey == "" {
+		t.Fatal("no key was made")
+	}
+	if a := n.ask(t.Context(), n.FirstKey, "simulator-chat", 50, false, "Hello"); a.status != http.StatusOK {
+		t.Errorf("the first key: %d %s", a.status, a.code)
+	}
+	first := n.FirstKey
+	n.stop()
+	n.start()
+	if n.FirstKey != first {
+		t.Error("a second start made another key")
+	}
 }

@@ -39,6 +39,7 @@ func Run(version string, args []string, in io.Reader, out, errw io.Writer) int {
 	a := &app{version: version, in: in, out: out, err: errw}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)

@@ -78,6 +78,9 @@ func (a *app) runNode(ctx context.Context, cfg daemon.Config) error {
 	if terminal(a.err) {
 		fmt.Fprint(a.err, "\r\033[K")
 	}
+	if err != nil && ctx.Err() != nil {
+		return problem.New(problem.Canceled, "start-interrupted", "The start was interrupted.").Wrap(err)
+	}
 	if err != nil {
 		return err
 	}

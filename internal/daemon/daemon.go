@@ -223,13 +223,18 @@ const FirstOrganisation = "default"
 
 // bootstrap makes the first organisation and key where there is none.
 func (d *Daemon) bootstrap(ctx context.Context) error {
-	if len(d.verifier.Directory().Organisations()) > 0 || !d.db.Healthy() {
+	known := d.verifier.Directory()
+	org := known.OrganisationNamed(FirstOrganisation) // left without a key by a start that was killed
+	if len(known.Keys()) > 0 || len(known.Organisations()) > 0 && org == nil || !d.db.Healthy() {
 		return nil
 	}
 	who := principal.Node("bootstrap")
-	org, err := access.CreateOrganisation(ctx, d.db, who, FirstOrganisation)
-	if err != nil {
-		return err
+	if org == nil {
+		made, err := access.CreateOrganisation(ctx, d.db, who, FirstOrganisation)
+		if err != nil {
+			return err
+		}
+		org = &made
 	}
 	_, token, err := d.verifier.CreateKey(ctx, d.db, who, access.NewKey{Organisation: org.ID, Name: "first-key"})
 	if err != nil {

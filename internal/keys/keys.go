@@ -9,7 +9,6 @@ package keys
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -24,7 +23,6 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
-	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
@@ -61,20 +59,23 @@ func Open(o Options) (*Keyring, error) {
 			return nil, err
 		}
 	}
-	fresh := !exists(filepath.Join(o.Dir, "aead.keyset")) && !exists(filepath.Join(o.Dir, "prf.keyset"))
-	kek, err := readKEK(path, fresh && o.KEKFile == "")
+	if err := moveMade(o.Dir); err != nil {
+		return nil, err
+	}
+	if !exists(filepath.Join(o.Dir, aeadFile)) && !exists(filepath.Join(o.Dir, prfFile)) {
+		if err := makeAll(o, path); err != nil {
+			return nil, err
+		}
+	}
+	wrap, err := readKEK(path)
 	if err != nil {
 		return nil, err
 	}
-	wrap, err := subtle.NewAESGCM(kek)
-	if err != nil {
-		return nil, fmt.Errorf("making the KEK's cipher: %w", err)
-	}
-	seal, err := loadKeyset(filepath.Join(o.Dir, "aead.keyset"), wrap, aead.XAES256GCM192BitNonceKeyTemplate(), fresh)
+	seal, err := loadKeyset(filepath.Join(o.Dir, aeadFile), wrap)
 	if err != nil {
 		return nil, err
 	}
-	derive, err := loadKeyset(filepath.Join(o.Dir, "prf.keyset"), wrap, prf.HKDFSHA256PRFKeyTemplate(), fresh)
+	derive, err := loadKeyset(filepath.Join(o.Dir, prfFile), wrap)
 	if err != nil {
 		return nil, err
 	}
@@ -105,45 +106,26 @@ func (k *Keyring) MACKey(purpose string) ([]byte, error) {
 	return k.prf.ComputePrimaryPRF([]byte("foundry mac "+purpose), 32)
 }
 
-func loadKeyset(path string, wrap tink.AEAD, template *tinkpb.KeyTemplate, create bool) (*keyset.Handle, error) {
-	name := []byte(filepath.Base(path))
+func loadKeyset(path string, wrap tink.AEAD) (*keyset.Handle, error) {
 	sealed, err := os.ReadFile(path)
-	if err == nil {
-		h, rerr := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(sealed)), wrap, name)
-		if rerr != nil {
-			return nil, problem.New(problem.Internal, "keyset-unreadable", path+" does not open with this key-encryption key.").
-				WithMend("Put back the KEK that made it, or restore both files from the same backup.").Wrap(rerr)
-		}
-		return h, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, unreadable(path, err)
-	}
-	if !create {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, problem.New(problem.Internal, "keyset-missing", path+" is missing, though other key material exists.").
 			WithMend("Restore it from the backup; without it what was sealed cannot be read.")
 	}
-	h, err := keyset.NewHandle(template)
 	if err != nil {
-		return nil, fmt.Errorf("making a keyset: %w", err)
+		return nil, unreadable(path, err)
 	}
-	var out bytes.Buffer
-	if err := h.WriteWithAssociatedData(keyset.NewBinaryWriter(&out), wrap, name); err != nil {
-		return nil, fmt.Errorf("wrapping a keyset: %w", err)
+	h, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(sealed)), wrap, []byte(filepath.Base(path)))
+	if err != nil {
+		return nil, problem.New(problem.Internal, "keyset-unreadable", path+" does not open with this key-encryption key.").
+			WithMend("Put back the KEK that made it, or restore both files from the same backup.").Wrap(err)
 	}
-	return h, writeNew(path, out.Bytes())
+	return h, nil
 }
 
 // readKEK reads 32 base64 bytes from a file that only its owner may read.
-func readKEK(path string, create bool) ([]byte, error) {
+func readKEK(path string) (tink.AEAD, error) {
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) && create {
-		kek := make([]byte, kekBytes)
-		if _, err := rand.Read(kek); err != nil {
-			return nil, err
-		}
-		return kek, writeNew(path, []byte(base64.StdEncoding.EncodeToString(kek)+"\n"))
-	}
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
@@ -160,7 +142,7 @@ func readKEK(path string, create bool) ([]byte, error) {
 		return nil, problem.New(problem.Invalid, "kek-format", path+" does not hold a key-encryption key.").
 			WithMend("It must be 32 random bytes in base64, for example from: openssl rand -base64 32")
 	}
-	return kek, nil
+	return subtle.NewAESGCM(kek)
 }
 
 // apart refuses a KEK that lies on the data's volume. A systemd credential
@@ -181,27 +163,6 @@ func apart(kek, data string) error {
 			WithField("keys.kek").WithMend("Give it as a systemd credential (keys.kek: {credential: foundry-kek}) or as a file on another volume.")
 	}
 	return nil
-}
-
-// writeNew writes a file that must not exist yet, durably and for its owner only.
-func writeNew(path string, body []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return unreadable(path, err)
-	}
-	defer f.Close()
-	if _, err := f.Write(body); err != nil {
-		return unreadable(path, err)
-	}
-	if err := f.Sync(); err != nil {
-		return unreadable(path, err)
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return unreadable(path, err)
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func exists(path string) bool {

@@ -106,3 +106,53 @@ func TestKeyFilesAreForTheirOwnerOnly(t *testing.T) {
 		t.Errorf("directory mode %v", info.Mode())
 	}
 }
+
+// A process may be killed at any step while it makes the key material.
+func TestKeyMaterialIsMadeWholeOrNotAtAll(t *testing.T) {
+	for steps := range 4 { // files that had been moved into place
+		dir := t.TempDir()
+		first := open(t, Options{Dir: dir})
+		sealed, err := first.Seal([]byte("secret"), []byte("here"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(dir, made), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"aead.keyset", "kek", "prf.keyset"}[steps:] {
+			if err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, made, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := open(t, Options{Dir: dir})
+		if text, err := again.Open(sealed, []byte("here")); err != nil || string(text) != "secret" {
+			t.Errorf("after %d steps: %q, %v", steps, text, err)
+		}
+		if exists(filepath.Join(dir, made)) {
+			t.Errorf("after %d steps: the move was not finished", steps)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, making), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"kek", "aead.keyset"} {
+		if err := os.WriteFile(filepath.Join(dir, making, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, Options{Dir: dir})
+	if exists(filepath.Join(dir, making)) {
+		t.Error("what was half-made is still there")
+	}
+	if err := os.MkdirAll(filepath.Join(dir, made), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, made, "kek"), []byte("other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var p *problem.Error
+	if _, err := Open(Options{Dir: dir}); !errors.As(err, &p) || p.Code != "keys-twice" {
+		t.Errorf("key material in two places: %v, want keys-twice", err)
+	}
+}
