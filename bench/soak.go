@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -53,7 +54,7 @@ func (s *stage) soak(ctx context.Context, o *options, r *report) error {
 }
 
 // profiled repeats a setting with the strict kind of provider while the node
-// takes a CPU profile, and shows the functions that used most.
+// takes a CPU profile, and shows the flame graph as text.
 func (s *stage) profiled(ctx context.Context, set setting, o *options, r *report) error {
 	v := s.subjects[strict]
 	l := s.loadOptions(v, set)
@@ -67,14 +68,18 @@ func (s *stage) profiled(ctx context.Context, set setting, o *options, r *report
 	if err := <-done; err != nil {
 		return err
 	}
-	for _, by := range []string{"-flat", "-cum"} {
-		cmd := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", by, "-nodecount=40", s.node.program, path)
-		cmd.Env = append(os.Environ(), "PPROF_NO_BROWSER=1")
-		text, err := cmd.Output()
-		if err != nil {
-			return fmt.Errorf("reading the profile: %w", err)
-		}
-		r.section("Where the node's time goes: "+set.key()+" ("+strings.TrimPrefix(by, "-")+")", "```\n"+strings.TrimSpace(string(text))+"\n```")
+	cmd := exec.CommandContext(ctx, "go", "tool", "pprof", "-traces", s.node.program, path)
+	cmd.Env = append(os.Environ(), "PPROF_NO_BROWSER=1")
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("reading the profile: %w", err)
 	}
+	flame, err := readTraces(bytes.NewReader(out))
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	flame.print(&text)
+	r.section("Where the node's time goes: "+set.key(), "```\n"+text.String()+"```")
 	return nil
 }
