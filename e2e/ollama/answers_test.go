@@ -143,6 +143,27 @@ func TestTheGatewayChangesNothingThatOllamaSays(t *testing.T) {
 	}
 }
 
+// Ollama has the Responses API since 0.13.3.
+func TestResponsesArePassedThrough(t *testing.T) {
+	for _, call := range []string{"responses", "responses stream"} {
+		for _, c := range []struct {
+			name, text string
+			params     params
+		}{
+			{"an answer", "The capital of France is Paris.", params{"model": "recite:latest", "input": question}},
+			{"a tool call", "", params{"model": "recite:latest", "input": question,
+				"tools": []any{params{"type": "function", "name": "get_temperature", "strict": false, "parameters": temperatureTool}}}},
+			{"an answer that its bound ends", "The capital of", params{"model": "recite:latest", "input": question, "max_output_tokens": 3}},
+		} {
+			got := sdk.do(t, through("openai", call, c.params))
+			if got.Text != c.text || (len(got.Tools) == 1) != (c.text == "") || len(got.Tools) == 1 && got.Tools[0].Input["city"] != "Oslo" {
+				t.Errorf("%s, %s: %+v", call, c.name, got)
+			}
+			checkRow(t, call+", "+c.name, got, "recite:latest")
+		}
+	}
+}
+
 // checkRow compares the headers and the ledger with what the client was told.
 func checkRow(t *testing.T, name string, got result, model string) {
 	t.Helper()

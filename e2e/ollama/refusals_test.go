@@ -50,6 +50,13 @@ func TestErrorsAreRaisedAsTheRightClass(t *testing.T) {
 	}
 }
 
+func TestCountingTokensIsRefusedBecauseOllamaCannot(t *testing.T) {
+	got := sdk.try(t, through("anthropic", "count", params{"model": "babble:latest", "messages": user(question)}))
+	if got.Error == nil || got.Error.Class != "BadRequestError" || !strings.Contains(got.Error.Message, "count_tokens") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestOllamasOwnClientIsToldThatItsProtocolIsNotSpokenHere(t *testing.T) {
 	got := sdk.try(t, job{SDK: "ollama", Call: "chat", Base: foundry.URL, Key: foundry.Key, Params: params{"model": "babble:latest", "messages": user(question)}})
 	if got.Error == nil || got.Error.Class != "ResponseError" || got.Error.Status != 404 {

@@ -45,6 +45,21 @@ const calls = {
     out.tools = out.tools.map((t) => ({ id: t.id, name: t.name, input: JSON.parse(t.arguments) }));
     return out;
   },
+  'openai responses': async (job) => {
+    const { data, response } = await openai(job).responses.create(job.params).withResponse();
+    return { headers: headers(response), ...answer(data) };
+  },
+  'openai responses stream': async (job) => {
+    const { data, response } = await openai(job).responses.create({ ...job.params, stream: true }).withResponse();
+    const out = { headers: headers(response), chunks: 0 };
+    let text = '';
+    for await (const event of data) {
+      if (event.type === 'response.output_text.delta') { text += event.delta; out.chunks++; }
+      if (event.type === 'response.completed' || event.type === 'response.incomplete') Object.assign(out, answer(event.response));
+    }
+    if (text !== out.text) throw new Error(`the deltas say ${text}, the end says ${out.text}`);
+    return out;
+  },
   'openai embeddings': async (job) => {
     const { data, response } = await openai(job).embeddings.create(job.params).withResponse();
     return { headers: headers(response), vectors: data.data.map((d) => d.embedding), input: data.usage?.prompt_tokens };
@@ -70,6 +85,7 @@ const calls = {
       return { headers: headers(stream.response), chunks, aborted: true };
     }
   },
+  'anthropic count': async (job) => ({ input: (await anthropic(job).messages.countTokens(job.params)).input_tokens }),
   'anthropic models': async (job) => {
     const names = [];
     for await (const m of anthropic(job).models.list()) names.push(m.id);
@@ -93,6 +109,16 @@ const calls = {
   },
   'ollama models': async (job) => ({ names: (await ollama(job).list()).models.map((m) => m.name) }),
 };
+
+// answer is an OpenAI response in the terms of all results.
+function answer(data) {
+  const output = data.output ?? [];
+  return {
+    model: data.model, finish: data.status, text: output.filter((o) => o.type === 'message').flatMap((o) => o.content).map((c) => c.text ?? '').join(''),
+    tools: output.filter((o) => o.type === 'function_call').map((c) => ({ id: c.call_id, name: c.name, input: JSON.parse(c.arguments) })),
+    input: data.usage?.input_tokens, output: data.usage?.output_tokens,
+  };
+}
 
 // message is an Anthropic message in the terms of all results.
 function message(data) {

@@ -44,7 +44,7 @@ type kindFacts struct {
 }
 
 var kinds = map[Kind]kindFacts{
-	Ollama:           {wire.OpenAI, "http://127.0.0.1:11434", set(wire.ChatCompletions, wire.Embeddings), true, false},
+	Ollama:           {wire.OpenAI, "http://127.0.0.1:11434", set(wire.ChatCompletions, wire.Embeddings, wire.Responses), true, false},
 	OpenAI:           {wire.OpenAI, "https://api.openai.com", set(wire.ChatCompletions, wire.Embeddings, wire.Responses), true, true},
 	Anthropic:        {wire.Anthropic, "https://api.anthropic.com", set(wire.Messages, wire.CountTokens), false, false},
 	Mistral:          {wire.OpenAI, "https://api.mistral.ai", set(wire.ChatCompletions, wire.Embeddings), false, false},
