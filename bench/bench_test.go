@@ -3,8 +3,12 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestTheNodesConfigurationIsValid(t *testing.T) {
-	path, err := writeNodeConfig(t.TempDir(), "127.0.0.1:1", "127.0.0.1:2", [2]string{"127.0.0.1:3", "127.0.0.1:4"})
+	path, err := writeNodeConfig(t.TempDir(), "127.0.0.1:1", "127.0.0.1:2", each{"127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +47,7 @@ func TestTheNodesConfigurationIsValid(t *testing.T) {
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Providers) != 4 {
+	if len(c.Providers) != 2*upstreamKinds {
 		t.Fatalf("%d providers", len(c.Providers))
 	}
 }
@@ -57,13 +61,13 @@ func TestNginxTakesTheConfiguration(t *testing.T) {
 	if err := s.certificate(); err != nil {
 		t.Fatal(err)
 	}
-	var addresses [6]string
-	for i := range addresses {
-		if addresses[i], err = freeAddress(); err != nil {
+	var sets [3]each
+	for i := range sets {
+		if sets[i], err = freeAddresses(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	path, err := writeNginxConfig(s.dir, [2]string(addresses[0:2]), [2]string(addresses[2:4]), [2]string(addresses[4:6]))
+	path, err := writeNginxConfig(s.dir, sets[0], sets[1], sets[2])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +144,40 @@ func TestARoundThroughTheReferenceProxyBringsBackTheExpectedAnswers(t *testing.T
 				t.Errorf("%s, TLS %t: %v, %+v", sc.name, secure, err, got)
 			}
 		}
+	}
+}
+
+func TestTheFlushingUpstreamSendsTheSameStreamInItsChunks(t *testing.T) {
+	body, err := ask(t.Context(), upstream(t).URL, requestBody("m", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(flushed(simulator.NewBench(0)))
+	t.Cleanup(s.Close)
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	request := requestBody("m", true)
+	if _, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(request), request); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || string(got) != string(body) {
+		t.Fatalf("%v, %d bytes of %d", err, len(got), len(body))
+	}
+	// On the wire, each event is a chunk of HTTP.
+	if chunks, events := strings.Count(string(raw), "\n\n\r\n"), strings.Count(string(body), "\n\n"); chunks != events {
+		t.Errorf("%d chunks for %d events", chunks, events)
 	}
 }
 

@@ -35,6 +35,8 @@ func main() {
 		err = makeLoad()
 	case len(args) > 0 && args[0] == "proxy":
 		err = runProxy(ctx, args[1:])
+	case len(args) == 2 && args[0] == "upstream":
+		err = runFlushing(ctx, args[1])
 	default:
 		err = bench(ctx, args)
 	}
@@ -140,7 +142,7 @@ func bench(ctx context.Context, args []string) error {
 		return err
 	}
 	for _, v := range s.subjects {
-		for _, address := range []string{v.plain[0], v.plain[1], v.secure[0], v.secure[1]} {
+		for _, address := range slices.Concat(v.plain[:], v.secure[:]) {
 			if err := answersAt(ctx, address); err != nil {
 				return fmt.Errorf("%s: %w", v.title, err)
 			}

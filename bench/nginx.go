@@ -50,9 +50,9 @@ const nginxServer = `  upstream %[1]s { server %[2]s; keepalive 256; keepalive_r
   server { listen %[3]s; listen %[4]s ssl; location / { proxy_pass http://%[1]s; } }
 `
 
-func writeNginxConfig(dir string, plain, secure, upstreams [2]string) (string, error) {
+func writeNginxConfig(dir string, plain, secure, upstreams each) (string, error) {
 	var servers strings.Builder
-	for i, name := range []string{"instant", "slow"} {
+	for i, name := range upstreamNames {
 		fmt.Fprintf(&servers, nginxServer, name, upstreams[i], plain[i], secure[i])
 	}
 	path := filepath.Join(dir, "nginx.conf")

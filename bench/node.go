@@ -42,11 +42,11 @@ const thirdParty = `    controller: FI
 
 // Names of the providers, and of their one model each.
 var (
-	thirdModels = [2]string{"third-instant", "third-slow"}
-	ownModels   = [2]string{"own-instant", "own-slow"}
+	thirdModels = each{"third-instant", "third-slow", "third-flushing"}
+	ownModels   = each{"own-instant", "own-slow", "own-flushing"}
 )
 
-func writeNodeConfig(dir, secure, plain string, upstreams [2]string) (string, error) {
+func writeNodeConfig(dir, secure, plain string, upstreams each) (string, error) {
 	var providers strings.Builder
 	for i, upstream := range upstreams {
 		fmt.Fprintf(&providers, nodeProvider, thirdModels[i], upstream, false, thirdParty)

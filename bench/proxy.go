@@ -12,6 +12,8 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"time"
+
+	"github.com/missionopsai/foundry/internal/gateway/simulator"
 )
 
 // runProxy is the reference in Go: what a gateway starts from that must look
@@ -60,4 +62,47 @@ func readFirst(next http.Handler) http.Handler {
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		next.ServeHTTP(w, r)
 	})
+}
+
+// runFlushing is an upstream that sends every event of a stream by itself.
+func runFlushing(ctx context.Context, address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: flushed(simulator.NewBench(0)), ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func flushed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(&eventWriter{w, w.(http.Flusher)}, r) })
+}
+
+// eventWriter takes a whole stream and sends it event by event.
+type eventWriter struct {
+	http.ResponseWriter
+	flusher http.Flusher
+}
+
+func (w *eventWriter) Write(p []byte) (int, error) {
+	for done := 0; done < len(p); {
+		n := bytes.Index(p[done:], []byte("\n\n")) + 2
+		if n == 1 {
+			n = len(p) - done
+		}
+		if _, err := w.ResponseWriter.Write(p[done : done+n]); err != nil {
+			return done, err
+		}
+		if done += n; done < len(p) || n < len(p) {
+			w.flusher.Flush()
+		}
+	}
+	return len(p), nil
 }

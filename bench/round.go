@@ -21,7 +21,7 @@ type scenario struct {
 	name        string
 	title       string
 	stream      bool
-	slow        bool
+	upstream    int // which one
 	connections int
 	rate        float64 // open loop; 0 for a closed loop
 }
@@ -31,9 +31,10 @@ type scenario struct {
 var scenarios = []scenario{
 	{name: "whole", title: "Whole answers, 64 connections, closed loop, instant upstream", connections: 64},
 	{name: "stream", title: "Streams of 40 chunks, 16 connections, closed loop, instant upstream", stream: true, connections: 16},
-	{name: "open-slow", title: "Whole answers, 500 requests/s, open loop, upstream takes 20 ms to its first byte", slow: true, connections: 64, rate: 500},
+	{name: "stream-flushed", title: "Streams of 40 chunks, 16 connections, closed loop, upstream sends every chunk by itself", stream: true, upstream: flushing, connections: 16},
+	{name: "open-slow", title: "Whole answers, 500 requests/s, open loop, upstream takes 20 ms to its first byte", upstream: slow, connections: 64, rate: 500},
 	{name: "open-instant", title: "Whole answers, 500 requests/s, open loop, instant upstream", connections: 64, rate: 500},
-	{name: "open-slow-stream", title: "Streams, 500/s, open loop, upstream takes 20 ms to its first byte", stream: true, slow: true, connections: 64, rate: 500},
+	{name: "open-slow-stream", title: "Streams, 500/s, open loop, upstream takes 20 ms to its first byte", stream: true, upstream: slow, connections: 64, rate: 500},
 	{name: "open-instant-stream", title: "Streams, 500/s, open loop, instant upstream", stream: true, connections: 64, rate: 500},
 }
 
@@ -82,10 +83,7 @@ func requestBody(model string, stream bool) []byte {
 
 // loadOptions aims a load at a subject.
 func (s *stage) loadOptions(v *subject, set setting) load.Options {
-	i, kind := 0, 0
-	if set.slow {
-		i = 1
-	}
+	i, kind := set.upstream, 0
 	if set.stream {
 		kind = 1
 	}

@@ -31,8 +31,8 @@ type stage struct {
 	ca        []byte
 	processes []*child
 	subjects  []*subject
-	upstreams [2]string // instant, and slow to its first byte
-	upstream  []int     // pids
+	upstreams each  // addresses
+	upstream  []int // pids
 	node      *node
 }
 
@@ -42,9 +42,9 @@ type subject struct {
 	title   string
 	pid     int
 	workers bool         // its children belong to it (nginx)
-	plain   [2]string    // address in front of the instant upstream, and of the slow one
-	secure  [2]string    // the same over TLS 1.3
-	models  [2]string    // what to ask for
+	plain   each         // addresses in front of the upstreams
+	secure  each         // the same over TLS 1.3
+	models  each         // what to ask for
 	key     string       // client key
 	hides   bool         // leaves out the usage that was not asked for
 	expect  [2]expectedT // answers: whole, stream
@@ -55,32 +55,52 @@ type expectedT struct {
 	first int
 }
 
+// The upstreams.
+const (
+	instant  = iota // answers at once, a stream in one write
+	slow            // the same, after slowFirstByte
+	flushing        // answers at once, every chunk of a stream in a write of its own, as model servers do
+	upstreamKinds
+)
+
+// each is an address or a name for each upstream.
+type each [upstreamKinds]string
+
+var upstreamNames = each{"instant", "slow", "flushing"}
+
 // slowFirstByte is how long the slow upstream takes to its first byte.
 const slowFirstByte = 20 * time.Millisecond
 
 // build starts everything. What was started is stopped by close, also after
 // an error.
 func (s *stage) build(ctx context.Context, foundry, nginx string) error {
-	var ports [10]string
-	for i := range ports {
-		var err error
-		if ports[i], err = freeAddress(); err != nil {
-			return err
-		}
-	}
-	pair := func(i int) [2]string { return [2]string(ports[i : i+2]) }
-	s.upstreams = pair(0)
 	if err := s.certificate(); err != nil {
 		return err
 	}
-	for i, delay := range []time.Duration{0, slowFirstByte} {
-		p, err := s.start(ctx, "upstream", foundry, "simulator", "--bench", "--listen", s.upstreams[i], "--first-byte", delay.String())
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if s.upstreams, err = freeAddresses(); err != nil {
+		return err
+	}
+	for i, argv := range [upstreamKinds][]string{
+		instant:  {foundry, "simulator", "--bench", "--listen", s.upstreams[instant]},
+		slow:     {foundry, "simulator", "--bench", "--listen", s.upstreams[slow], "--first-byte", slowFirstByte.String()},
+		flushing: {self, "upstream", s.upstreams[flushing]},
+	} {
+		p, err := s.start(ctx, "upstream-"+upstreamNames[i], argv...)
 		if err != nil {
 			return err
 		}
 		s.upstream = append(s.upstream, p.cmd.Process.Pid)
 	}
-	if err := s.references(ctx, nginx, pair(2), pair(4), pair(6), pair(8)); err != nil {
+	for _, address := range s.upstreams {
+		if err := answersAt(ctx, address); err != nil {
+			return err
+		}
+	}
+	if err := s.references(ctx, self, nginx); err != nil {
 		return err
 	}
 	if err := s.gateway(ctx, foundry); err != nil {
@@ -89,8 +109,15 @@ func (s *stage) build(ctx context.Context, foundry, nginx string) error {
 	return s.expectations(ctx)
 }
 
-func (s *stage) references(ctx context.Context, nginx string, nginxPlain, nginxSecure, goPlain, goSecure [2]string) error {
-	config, err := writeNginxConfig(s.dir, nginxPlain, nginxSecure, s.upstreams)
+func (s *stage) references(ctx context.Context, self, nginx string) error {
+	var sets [4]each
+	for i := range sets {
+		var err error
+		if sets[i], err = freeAddresses(); err != nil {
+			return err
+		}
+	}
+	config, err := writeNginxConfig(s.dir, sets[0], sets[1], s.upstreams)
 	if err != nil {
 		return err
 	}
@@ -98,16 +125,15 @@ func (s *stage) references(ctx context.Context, nginx string, nginxPlain, nginxS
 	if err != nil {
 		return err
 	}
-	s.subjects = append(s.subjects, &subject{name: "nginx", title: "nginx", pid: p.cmd.Process.Pid, workers: true, plain: nginxPlain, secure: nginxSecure, models: thirdModels})
-	self, err := os.Executable()
-	if err != nil {
+	s.subjects = append(s.subjects, &subject{name: "nginx", title: "nginx", pid: p.cmd.Process.Pid, workers: true, plain: sets[0], secure: sets[1], models: thirdModels})
+	argv := []string{self, "proxy", filepath.Join(s.dir, "tls.crt"), filepath.Join(s.dir, "tls.key")}
+	for i, upstream := range s.upstreams {
+		argv = append(argv, sets[2][i], sets[3][i], "http://"+upstream)
+	}
+	if p, err = s.start(ctx, "proxy", argv...); err != nil {
 		return err
 	}
-	if p, err = s.start(ctx, "proxy", self, "proxy", filepath.Join(s.dir, "tls.crt"), filepath.Join(s.dir, "tls.key"),
-		goPlain[0], goSecure[0], "http://"+s.upstreams[0], goPlain[1], goSecure[1], "http://"+s.upstreams[1]); err != nil {
-		return err
-	}
-	s.subjects = append(s.subjects, &subject{name: "go", title: "Go ReverseProxy", pid: p.cmd.Process.Pid, plain: goPlain, secure: goSecure, models: thirdModels})
+	s.subjects = append(s.subjects, &subject{name: "go", title: "Go ReverseProxy", pid: p.cmd.Process.Pid, plain: sets[2], secure: sets[3], models: thirdModels})
 	return nil
 }
 
@@ -129,7 +155,9 @@ func (s *stage) gateway(ctx context.Context, foundry string) error {
 	}
 	for _, v := range []subject{{name: "third", title: "Foundry, third party", models: thirdModels}, {name: "own", title: "Foundry, own model", models: ownModels}} {
 		v.pid, v.key, v.hides = s.node.pid, s.node.key, true
-		v.plain, v.secure = [2]string{plain, plain}, [2]string{secure, secure}
+		for i := range upstreamKinds {
+			v.plain[i], v.secure[i] = plain, secure
+		}
 		s.subjects = append(s.subjects, &v)
 	}
 	return nil
@@ -282,6 +310,17 @@ func freeAddress() (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
+}
+
+func freeAddresses() (each, error) {
+	var out each
+	for i := range out {
+		var err error
+		if out[i], err = freeAddress(); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
 }
 
 // answersAt waits until something listens.
