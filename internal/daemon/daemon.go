@@ -154,21 +154,14 @@ func (d *Daemon) prepare(context.Context) (err error) {
 	return nil
 }
 
-// openJournal recovers the journal and closes what earlier starts left open.
-func (d *Daemon) openJournal(ctx context.Context) (err error) {
+// openJournal recovers the journal and makes what reads it.
+func (d *Daemon) openJournal(context.Context) (err error) {
 	d.journal, err = journal.Open(filepath.Join(d.config.DataDir, "journal"), journal.Options{
 		Node: d.node.Number, Boot: d.node.Boot, Seal: d.keyring.Seal, Open: d.keyring.Open,
 		MaxBytes: d.config.Limits.JournalBytes, Log: d.log,
 	})
 	if err != nil {
 		return err
-	}
-	swept, err := ledger.Sweep(ctx, d.journal, d.node.Boot, d.clock())
-	if err != nil {
-		return fmt.Errorf("sweeping open requests of earlier starts: %w", err)
-	}
-	if swept > 0 {
-		d.log.Warn("requests whose outcome is unknown", "count", swept)
 	}
 	d.shipper = ledger.NewShipper(d.journal, d.db, ledger.ShipperOptions{Node: d.node.Number, Boot: d.node.Boot, Seal: d.keyring.Seal, Log: d.log})
 	d.budgets = ledger.NewBudgets(d.db, ledger.BudgetOptions{Node: d.node.Number, Boot: d.node.Boot, Log: d.log, Alarm: d.budgetAlarm})
@@ -266,6 +259,13 @@ func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() {
 		if err := d.shipper.Run(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("shipping stopped", "error", err)
+		}
+	})
+	d.running.Go(func() {
+		// What earlier starts left open becomes "outcome unknown", and what
+		// their budget leases had left goes back.
+		if err := ledger.Recover(ctx, d.journal, d.shipper, d.budgets); err != nil && ctx.Err() == nil {
+			d.log.Error("earlier starts were not put in order", "error", err)
 		}
 	})
 	d.running.Go(func() {
