@@ -129,8 +129,8 @@ func (s *sdks) stop() {
 	_ = s.process.Wait()
 }
 
-// start begins a call; its result comes later.
-func (s *sdks) start(t *testing.T, j job) <-chan result {
+// start begins a call; its result comes later, under the number returned.
+func (s *sdks) start(t *testing.T, j job) (int, <-chan result) {
 	t.Helper()
 	c := make(chan result, 2)
 	s.mu.Lock()
@@ -138,21 +138,33 @@ func (s *sdks) start(t *testing.T, j job) <-chan result {
 	j.ID = s.serial
 	s.waiting[j.ID] = c
 	s.mu.Unlock()
-	text, err := json.Marshal(j)
+	s.write(t, j)
+	return j.ID, c
+}
+
+// abort makes the caller of a running call leave.
+func (s *sdks) abort(t *testing.T, number int) {
+	t.Helper()
+	s.write(t, map[string]int{"abort": number})
+}
+
+func (s *sdks) write(t *testing.T, line any) {
+	t.Helper()
+	text, err := json.Marshal(line)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.in.Write(append(text, '\n')); err != nil {
 		t.Fatalf("%v\n%s", err, s.log)
 	}
-	return c
 }
 
 // try makes a call, which may fail.
 func (s *sdks) try(t *testing.T, j job) result {
 	t.Helper()
+	_, c := s.start(t, j)
 	select {
-	case r := <-s.start(t, j):
+	case r := <-c:
 		return r
 	case <-time.After(2 * patience):
 		t.Fatalf("%s %s did not end\n%s", j.SDK, j.Call, s.log)

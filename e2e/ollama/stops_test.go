@@ -26,7 +26,7 @@ func endless(sdk string) params {
 // generation that went on would keep every later one waiting.
 func TestAClientThatLeavesStopsTheGeneration(t *testing.T) {
 	for _, client := range []string{"openai", "anthropic"} {
-		t.Run(client, func(t *testing.T) {
+		t.Run("in the middle of a stream of "+client, func(t *testing.T) {
 			done := backend.answered("/v1/chat/completions")
 			j := through(client, "stream", endless(client))
 			j.AbortAfter = 20
@@ -34,29 +34,59 @@ func TestAClientThatLeavesStopsTheGeneration(t *testing.T) {
 			if !got.Aborted || got.Chunks < j.AbortAfter {
 				t.Fatalf("not aborted: %+v", got)
 			}
-			began := time.Now()
-			eventually(t, "Ollama to end the request", func() error {
-				if n := backend.answered("/v1/chat/completions"); n != done+1 {
-					return fmt.Errorf("it has answered %d more", n-done)
-				}
-				return nil
-			})
-			t.Logf("Ollama ended the request within %v", time.Since(began).Round(time.Millisecond))
-			began = time.Now()
-			next := sdk.do(t, direct("chat", params{"model": "babble:latest", "messages": user(question), "options": params{"num_predict": 1}}))
-			if next.Output != 1 {
-				t.Errorf("the next answer has %d tokens", next.Output)
-			}
-			t.Logf("the next answer came after %v", time.Since(began).Round(time.Millisecond))
+			checkStopped(t, done)
 			row := foundry.recorded(t, got.request())
 			if row.State != ledger.ClientGone.String() || row.UsageKnown || row.OutputTokens < int64(j.AbortAfter) || row.OutputTokens > window || row.InputTokens == 0 {
 				t.Errorf("recorded as %+v", row.RequestRow)
 			}
-			if c := foundry.provider(t, "ollama").Circuit; c != "closed" {
-				t.Errorf("the circuit is %s: that a client left says nothing about the provider", c)
-			}
 		})
 	}
+	t.Run("while waiting for a whole answer", func(t *testing.T) {
+		done := backend.answered("/v1/chat/completions")
+		number, c := sdk.start(t, through("openai", "chat", endless("openai")))
+		eventually(t, "the call to reach Ollama", func() error {
+			if n := foundry.provider(t, "ollama").Connections.InFlight; n != 1 {
+				return fmt.Errorf("%d calls are under way", n)
+			}
+			return nil
+		})
+		sdk.abort(t, number)
+		if got := <-c; got.Error == nil || got.Error.Class != "APIUserAbortError" {
+			t.Fatalf("not aborted: %+v", got)
+		}
+		checkStopped(t, done)
+		var page api.Requests
+		eventually(t, "the outcome", func() error {
+			err := foundry.call("GET", "/requests?limit=1", nil, &page)
+			if err == nil && (len(page.Requests) != 1 || page.Requests[0].State != ledger.ClientGone.String()) {
+				err = fmt.Errorf("%+v", page.Requests)
+			}
+			return err
+		})
+	})
+	if c := foundry.provider(t, "ollama").Circuit; c != "closed" {
+		t.Errorf("the circuit is %s: that a client left says nothing about the provider", c)
+	}
+}
+
+// checkStopped waits until Ollama has ended one request more than it had, and
+// then asks it something short.
+func checkStopped(t *testing.T, done int) {
+	t.Helper()
+	began := time.Now()
+	eventually(t, "Ollama to end the request", func() error {
+		if n := backend.answered("/v1/chat/completions"); n != done+1 {
+			return fmt.Errorf("it has answered %d more", n-done)
+		}
+		return nil
+	})
+	t.Logf("Ollama ended the request within %v", time.Since(began).Round(time.Millisecond))
+	began = time.Now()
+	next := sdk.do(t, direct("chat", params{"model": "babble:latest", "messages": user(question), "options": params{"num_predict": 1}}))
+	if next.Output != 1 {
+		t.Errorf("the next answer has %d tokens", next.Output)
+	}
+	t.Logf("the next answer came after %v", time.Since(began).Round(time.Millisecond))
 }
 
 // TestOllamaGoesAndComesBack ends it while it generates, keeps asking, and
@@ -73,7 +103,7 @@ func TestOllamaGoesAndComesBack(t *testing.T) {
 	seen := len(foundry.log.String())
 	j := through("openai", "stream", endless("openai"))
 	j.TellAfter = 5
-	stream := sdk.start(t, j)
+	_, stream := sdk.start(t, j)
 	if begun := <-stream; !begun.Begun {
 		t.Fatalf("the stream ended with %+v", begun)
 	}

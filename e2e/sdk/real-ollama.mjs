@@ -1,11 +1,20 @@
 // Runs calls through the official SDKs. Reads one job per line on standard
 // input, {"id", "sdk", "base", "key", "call", "params", "abortAfter",
 // "tellAfter"}, and writes one result per line, and a line {"id", "begun"}
-// before it where tellAfter asks for one. Jobs run side by side.
+// before it where tellAfter asks for one. Jobs run side by side; the line
+// {"abort": id} aborts one.
 import { createInterface } from 'node:readline';
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { Ollama } from 'ollama';
+
+const running = new Map();
+
+// signal is what aborts a job from outside.
+function signal(job) {
+  running.set(job.id, new AbortController());
+  return running.get(job.id).signal;
+}
 
 // Retries belong to the gateway here: one by an SDK would hide a failure.
 const openai = (job) => new OpenAI({ baseURL: job.base + '/v1', apiKey: job.key, maxRetries: 0, timeout: 60_000 });
@@ -16,7 +25,7 @@ const headers = (response) => Object.fromEntries(response.headers.entries());
 
 const calls = {
   'openai chat': async (job) => {
-    const { data, response } = await openai(job).chat.completions.create(job.params).withResponse();
+    const { data, response } = await openai(job).chat.completions.create(job.params, { signal: signal(job) }).withResponse();
     const choice = data.choices[0];
     return {
       headers: headers(response), model: data.model, text: choice.message.content ?? '', reasoning: choice.message.reasoning ?? '',
@@ -150,5 +159,7 @@ async function run(job) {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  run(JSON.parse(line)).then(write);
+  const job = JSON.parse(line);
+  if (job.abort) running.get(job.abort)?.abort();
+  else run(job).then(write);
 }
