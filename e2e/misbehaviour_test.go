@@ -73,6 +73,9 @@ type row struct {
 
 func both(fault string, e expectation) row { return row{fault: fault, whole: e, stream: e} }
 
+// of limits a row to some formats.
+func (r row) of(f []simulator.Format) row { r.formats = f; return r }
+
 func only(f simulator.Format, e expectation) func(misbehaviour) (expectation, bool) {
 	return func(c misbehaviour) (expectation, bool) { return e, c.format == f }
 }
@@ -95,10 +98,10 @@ var misbehaviours = []row{
 	both("early-close", fails("connection closed early", 502)),
 	both("early-close with=rst", fails("connection closed early", 502)),
 	both("early-error", rejects(413)),
-	both("hang-before-headers", fails("timeout", 504)),
-	both("hang-after-headers", fails("timeout", 504)),
-	both("stall", fails("timeout", 504)),
-	{fault: "stall chunk=3", whole: fails("timeout", 504), stream: breaks("timeout")},
+	both("hang-before-headers", fails("timeout", 504)).of(majors),
+	both("hang-after-headers", fails("timeout", 504)).of(majors),
+	both("stall", fails("timeout", 504)).of(majors),
+	{fault: "stall chunk=3", whole: fails("timeout", 504), stream: breaks("timeout"), formats: majors},
 	both("cut", fails("connection closed early", 502)),
 	{fault: "cut with=eof", whole: fails("connection closed early", 502), stream: fails("stream incomplete", 502)},
 	{fault: "cut chunk=3", whole: fails("connection closed early", 502), stream: breaks("connection closed early")},
@@ -179,6 +182,17 @@ func (r row) expect(c misbehaviour) expectation {
 	return r.whole
 }
 
+// provider is the one that misbehaves.
+func (c misbehaviour) provider() string {
+	switch {
+	case c.fault == "early-error":
+		return string(c.format) + "-early"
+	case strings.HasPrefix(c.fault, "huge"):
+		return string(c.format) + "-large"
+	}
+	return string(c.format)
+}
+
 // native reports whether the provider speaks the client's dialect.
 func (c misbehaviour) native() bool {
 	return (c.format == simulator.Anthropic) == (c.dialect == wire.Anthropic)
@@ -218,6 +232,9 @@ var vendors = &shared{make: func() (*world, error) {
 		}
 		p := patient(european(name, kindOf(f), v.url), "simulator-chat")
 		p.APIKey = w.secret(o.APIKey)
+		if strings.HasSuffix(name, "-large") {
+			p.Timeouts = gateway.TimeoutsConfig{} // what is large takes its time on a busy machine
+		}
 		cfg.Providers = append(cfg.Providers, p)
 		return nil
 	}
@@ -225,7 +242,7 @@ var vendors = &shared{make: func() (*world, error) {
 		return nil, err
 	}
 	for _, f := range formats {
-		for _, name := range []string{string(f), string(f) + "-early"} {
+		for _, name := range []string{string(f), string(f) + "-early", string(f) + "-large"} {
 			if err := add(name, f, simulator.Options{Commands: true}); err != nil {
 				return nil, err
 			}
@@ -264,10 +281,7 @@ func arrivals(v *vendor) map[string]int {
 
 func (w *world) misbehave(ctx context.Context, token string, c misbehaviour) observation {
 	o := observation{misbehaviour: c, mark: fmt.Sprintf("mark-%d-end", serial.Add(1))}
-	model := string(c.format)
-	if c.fault == "early-error" {
-		model += "-early"
-	}
+	model := c.provider()
 	if c.backed {
 		model += "-backed"
 	} else {
@@ -331,11 +345,7 @@ func TestEveryMisbehaviourOfAProviderHasAnAnswer(t *testing.T) {
 	}
 	for i := range seen {
 		o := &seen[i]
-		name := string(o.format)
-		if o.fault == "early-error" {
-			name += "-early"
-		}
-		o.first, o.spare = first[name][o.mark], spare[o.mark]
+		o.first, o.spare = first[o.provider()][o.mark], spare[o.mark]
 		if o.fault == "early-error" {
 			o.first = 1 // the body is not read, so there is nothing to count
 		}
@@ -459,7 +469,7 @@ func (o *observation) retried(t *testing.T, e expectation) {
 		t.Errorf("%d tries are recorded and %d requests arrived, want %d", len(o.row.Tries), o.first, want)
 	}
 	for _, try := range o.row.Tries {
-		if try.Provider != string(o.format) || e.reason != "" && try.Reason != e.reason || try.Reason == "" {
+		if try.Provider != o.provider() || e.reason != "" && try.Reason != e.reason || try.Reason == "" {
 			t.Errorf("recorded %+v, want reason %q", try, e.reason)
 		}
 	}

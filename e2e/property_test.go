@@ -137,7 +137,7 @@ func someTrial(r *rand.Rand, p sovereignty.Policy, floor sovereignty.DataClass) 
 func TestNoRequestEverArrivesWhereThePolicyForbidsIt(t *testing.T) {
 	t.Parallel()
 	w := abroad.get(t)
-	const workers, policies, trials = 16, 5, 5
+	const workers, policies, trials = 12, 5, 5
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var wg sync.WaitGroup

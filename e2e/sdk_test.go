@@ -74,18 +74,18 @@ func TestTheOfficialSDKsWorkWithEveryKindOfProvider(t *testing.T) {
 	policy := anywhere()
 	policy.Ceilings = sovereignty.Ceilings{Own: sovereignty.Restricted, Near: sovereignty.Confidential, Elsewhere: sovereignty.Public}
 	org := w.org(t, policy)
-	limited := w.key(t, org, map[string]any{"requests_per_minute": 1})
-	w.post(t, limited.Token, "/v1/chat/completions", `{"model":"openai-chat","messages":[{"role":"user","content":"spends the minute"}]}`)
 	for _, f := range formats {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
-			w.conform(t, w.key(t, org, nil).Token, limited.Token, string(f))
+			w.conform(t, org, string(f))
 		})
 	}
 }
 
 // conform runs every check of the script as a subtest.
-func (w *world) conform(t *testing.T, token, limited, kind string) {
+func (w *world) conform(t *testing.T, org, kind string) {
+	token, limited := w.key(t, org, nil).Token, w.key(t, org, map[string]any{"requests_per_minute": 1}).Token
+	w.post(t, limited, "/v1/chat/completions", `{"model":"openai-chat","messages":[{"role":"user","content":"spends the minute"}]}`)
 	node := exec.CommandContext(t.Context(), "node", "--tls-min-v1.3", "conformance.mjs")
 	node.Dir = "sdk"
 	node.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+daemon.AuthorityFile(w.d.DataDir()), "NO_PROXY=*", "BASE="+w.base,
