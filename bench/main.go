@@ -73,7 +73,7 @@ type options struct {
 	foundry string
 	dir     string
 	only    *regexp.Regexp
-	profile string
+	profile *regexp.Regexp
 	results string
 }
 
@@ -88,7 +88,7 @@ func parse(args []string) (*options, error) {
 	only := f.String("only", "", "regular expression: measure only the settings that match, for example ^whole$")
 	f.StringVar(&o.foundry, "foundry", "", "the program to measure (default: built from this tree)")
 	f.StringVar(&o.dir, "dir", "", "directory on the disk that the data directory is to be on (default: the system's for temporary files)")
-	f.StringVar(&o.profile, "profile", "", "take a CPU profile of the node in this setting, for example whole, and show where the time goes")
+	profile := f.String("profile", "^$", "regular expression: take CPU profiles of the node in the settings that match, for example ^whole$, and show where the time goes")
 	f.StringVar(&o.results, "results", "", "write every sample to this file, as JSON")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -108,9 +108,10 @@ func parse(args []string) (*options, error) {
 	if *soak >= 0 {
 		o.soak = *soak
 	}
-	var err error
+	var err, perr error
 	o.only, err = regexp.Compile(*only)
-	return o, err
+	o.profile, perr = regexp.Compile(*profile)
+	return o, errors.Join(err, perr)
 }
 
 func bench(ctx context.Context, args []string) error {
@@ -150,7 +151,9 @@ func bench(ctx context.Context, args []string) error {
 	}
 	r := &report{size: o.size, facts: facts(s.dir, nginx), began: time.Now()}
 	r.print()
-	err = errors.Join(measure(ctx, s, o, r), s.dead())
+	if err = measure(ctx, s, o, r); err != nil && ctx.Err() == nil {
+		err = errors.Join(err, s.dead())
+	}
 	if o.results != "" {
 		if werr := r.save(o.results); err == nil {
 			err = werr
@@ -183,7 +186,7 @@ func measure(ctx context.Context, s *stage, o *options, r *report) error {
 				return err
 			}
 			r.add(t)
-			if set.key() == o.profile {
+			if o.profile.MatchString(set.key()) {
 				if err := s.profiled(ctx, set, o, r); err != nil {
 					return err
 				}
