@@ -384,7 +384,6 @@ func anywhere() sovereignty.Policy {
 		Ceilings: sovereignty.Ceilings{Own: sovereignty.Restricted, Near: sovereignty.Restricted, Elsewhere: sovereignty.Restricted}}
 }
 
-func yes() *bool { v := true; return &v }
 func no() *bool  { v := false; return &v }
 func days(n int) *int {
 	return &n

@@ -410,14 +410,14 @@ func TestAContractThatExpiresWhileTheNodeRunsEndsItsUse(t *testing.T) {
 	}
 	// The last moment of the day named still counts, the next one does not.
 	end := p.Retention.Expires.End()
-	offset.Store(int64(end.Add(-2 * time.Second).Sub(time.Now())))
+	offset.Store(int64(time.Until(end.Add(-2 * time.Second))))
 	if err := w.call("POST", "/keys", map[string]any{"organisation": org, "name": "refreshes the snapshot"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if r := ask(); r.status != 200 {
 		t.Fatalf("on the contract's last day: %s", r)
 	}
-	offset.Store(int64(end.Add(time.Millisecond).Sub(time.Now())))
+	offset.Store(int64(time.Until(end.Add(time.Millisecond))))
 	arrived := len(v.Requests())
 	r := ask()
 	if r.status != 403 || r.header.Get("X-Foundry-Problem") != string(sovereignty.ContractInDate) {
