@@ -471,7 +471,7 @@ func requestTable(rows []ledger.RequestRow, n names, v *visit, label string) tem
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 33, "\"><table><thead><tr><th scope=\"col\">Time, UTC</th><th scope=\"col\">Outcome</th><th scope=\"col\">Organisation</th><th scope=\"col\">Model</th><th scope=\"col\">Answered by</th><th scope=\"col\">Where</th><th scope=\"col\">Data class</th><th scope=\"col\" class=\"r\">Tokens in / out</th><th scope=\"col\" class=\"r\">Time</th><th scope=\"col\" class=\"r\">Cost, ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 33, "\"><table><thead><tr><th scope=\"col\">Time, UTC</th><th scope=\"col\">Outcome</th><th scope=\"col\">Organisation</th><th scope=\"col\">Model</th><th scope=\"col\">Answered by</th><th scope=\"col\">Where</th><th scope=\"col\">Class</th><th scope=\"col\" class=\"r\">Tokens in / out</th><th scope=\"col\" class=\"r\">Time</th><th scope=\"col\" class=\"r\">Cost, ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

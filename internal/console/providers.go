@@ -3,9 +3,11 @@ package console
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/gateway"
+	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
@@ -127,7 +129,7 @@ func price(m *gateway.ProviderModel, nano int64) string {
 	if !m.Priced {
 		return "–"
 	}
-	return money(nano, m.Price.Currency)
+	return strings.Replace(ledger.Money(nano, m.Price.Currency), " ", "\u00a0", 1)
 }
 
 func kindName(k gateway.Kind) string {

@@ -162,11 +162,17 @@ func (d traceData) story() []string {
 	return out
 }
 
+// safeguard names the instrument and its reference as the ledger keeps them.
 func safeguard(text string) string {
 	if text == "" {
 		return "none on record"
 	}
-	return text
+	instrument, reference, _ := strings.Cut(text, " ")
+	title := sovereignty.Instrument(instrument).Title()
+	if reference == "" || strings.Contains(title, instrument) { // an instrument of a newer binary
+		return text
+	}
+	return title + " (" + reference + ")"
 }
 
 // try is one call to a provider, in words.

@@ -167,3 +167,32 @@ func TestGoingBackStaysInTheConsole(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyAPersonKeepsASessionAlive(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		header string
+		alive  bool
+	}{{"opening pages does", "", true}, {"what a page fetches by itself does not", "true", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := newClock()
+			console := New(Options{Clock: clock.read})
+			_, value, err := console.sessions.start(operator)
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := 0
+			handler := console.signedIn(func(*visit) error { served++; return nil })
+			for range 3 {
+				clock.now = clock.now.Add(40 * time.Minute)
+				r := httptest.NewRequest(http.MethodGet, "/console/", nil)
+				r.AddCookie(&http.Cookie{Name: cookieName, Value: value})
+				r.Header.Set("HX-Request", c.header)
+				handler(httptest.NewRecorder(), r)
+			}
+			if (served == 3) != c.alive {
+				t.Errorf("%d of 3 requests were served", served)
+			}
+		})
+	}
+}
