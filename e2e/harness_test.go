@@ -384,7 +384,7 @@ func anywhere() sovereignty.Policy {
 		Ceilings: sovereignty.Ceilings{Own: sovereignty.Restricted, Near: sovereignty.Restricted, Elsewhere: sovereignty.Restricted}}
 }
 
-func no() *bool  { v := false; return &v }
+func no() *bool { v := false; return &v }
 func days(n int) *int {
 	return &n
 }
