@@ -75,7 +75,7 @@ func TestAClockThatJumpsStopsNothingForLong(t *testing.T) {
 		pass(500 * time.Millisecond)
 		for _, a := range l.since(from) {
 			if a.status != http.StatusOK && a.code != "snapshot-too-old" {
-				t.Errorf("after a jump by %s a request was answered %d %s", jump, a.status, a.code)
+				t.Errorf("after a jump by %s a request was answered %d %s (%v)", jump, a.status, a.code, a.err)
 			}
 		}
 	}

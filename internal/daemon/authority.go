@@ -30,6 +30,7 @@ const (
 	leafLife       = 90 * 24 * time.Hour
 	authorityLabel = "foundry local authority key v1"
 	leafRenewal    = 30 * 24 * time.Hour // before its end
+	clockError     = 24 * time.Hour      // by which this clock, or a client's, may be wrong
 )
 
 // authority is the local certificate authority, made on first start. Its key
@@ -84,7 +85,7 @@ func makeAuthority(dataDir string, ring *keys.Keyring, now time.Time) (*authorit
 	host, _ := os.Hostname()
 	tpl := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Foundry local authority " + host, Organization: []string{"Foundry"}},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(authorityLife),
+		NotBefore: now.Add(-clockError), NotAfter: now.Add(authorityLife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tpl, tpl, key.Public(), key)
@@ -123,7 +124,7 @@ func (a *authority) issue(names []string, now time.Time) (*tls.Certificate, erro
 		return nil, fmt.Errorf("making a server key: %w", err)
 	}
 	tpl := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: names[0]}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(leafLife),
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: names[0]}, NotBefore: now.Add(-clockError), NotAfter: now.Add(leafLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, n := range names {
@@ -172,8 +173,9 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.own[0] != "" {
 		return c.reload()
 	}
-	if c.current == nil || c.now().After(c.current.Leaf.NotAfter.Add(-leafRenewal)) {
-		cert, err := c.issuer.issue(c.names, c.now())
+	now := c.now()
+	if c.current == nil || now.After(c.current.Leaf.NotAfter.Add(-leafRenewal)) || now.Before(c.current.Leaf.NotBefore.Add(clockError/2)) {
+		cert, err := c.issuer.issue(c.names, now)
 		if err != nil {
 			return nil, err
 		}

@@ -53,12 +53,12 @@ var slots = sync.Pool{New: func() any { return new(slot) }}
 // Exhausted, naming the budget and when it starts again. A request that costs
 // nothing passes whatever is spent.
 func (a *Account) Admit(now time.Time, worstNano, worstTokens int64) (Reservation, error) {
-	t := now.UnixNano()
+	t, steady := now.UnixNano(), a.budgets.steady(now)
 	worstNano, worstTokens = max(worstNano, 0), max(worstTokens, 0)
-	if wait, ok := a.requests.take(t, 1); !ok {
+	if wait, ok := a.requests.take(steady, 1); !ok {
 		return Reservation{}, requestsError(a.requests.limit.Load(), wait)
 	}
-	if wait, ok := a.tokens.take(t, worstTokens); !ok {
+	if wait, ok := a.tokens.take(steady, worstTokens); !ok {
 		a.requests.give(1)
 		return Reservation{}, tokensError(a.tokens.limit.Load(), worstTokens, wait)
 	}

@@ -76,6 +76,8 @@ type Budgets struct {
 	o   BudgetOptions
 	log *slog.Logger
 
+	origin time.Time // of the steady clock
+
 	loaded atomic.Bool   // which budgets exist is known
 	wake   chan struct{} // a lease runs low
 	round  atomic.Pointer[chan struct{}]
@@ -104,13 +106,21 @@ func NewBudgets(d *db.DB, o BudgetOptions) *Budgets {
 		o.Now = time.Now
 	}
 	b := &Budgets{
-		db: d, o: o, log: o.Log, wake: make(chan struct{}, 1),
+		db: d, o: o, log: o.Log, origin: o.Now().Add(-century), wake: make(chan struct{}, 1),
 		defs: map[uuid.UUID]*pot{}, sets: map[owner]*potSet{}, accounts: map[owner]*Account{},
 	}
 	round := make(chan struct{})
 	b.round.Store(&round)
 	return b
 }
+
+// century keeps moments before the start positive, as clocks of tests have.
+const century = 100 * 365 * 24 * time.Hour
+
+// steady is a moment for the limits per minute: by the monotonic clock, where
+// now has one, so that a wall clock that is set back does not close them until
+// it has caught up.
+func (b *Budgets) steady(now time.Time) int64 { return int64(now.Sub(b.origin)) }
 
 // Load says which budgets exist, as read from a snapshot. Budgets that are
 // not in the list end; the leases of those that stay are kept.

@@ -147,7 +147,12 @@ func (b *Budgets) jobs(now time.Time) map[uuid.UUID][]*job {
 	return jobs
 }
 
-func (w *window) due(now time.Time) bool { return now.UnixNano()-w.reportedAt >= int64(reportEvery) }
+// due says whether spending should be reported again; at once when the clock
+// was set back.
+func (w *window) due(now time.Time) bool {
+	since := now.UnixNano() - w.reportedAt
+	return since < 0 || since >= int64(reportEvery)
+}
 
 // crossed says whether spending, as far as this node knows, has passed the
 // alarm line.
