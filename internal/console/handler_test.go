@@ -71,6 +71,10 @@ func TestSigningOutEndsTheSession(t *testing.T) {
 	if status, _ := v.get(t, "/console/"); status != http.StatusOK {
 		t.Fatalf("the overview answers %d", status)
 	}
+	chat := `{"model":"assistant","max_tokens":9,"messages":[{"role":"user","content":"Hello"}]}`
+	if status, _, body := v.do(t, http.MethodPost, "/console/playground/chat/harbour-authority", chat, "Content-Type", "application/json"); status != http.StatusOK {
+		t.Fatalf("the playground answers %d %s", status, body)
+	}
 	v.do(t, http.MethodPost, "/console/sign-out", "")
 	if status, _ := v.get(t, "/console/"); status != http.StatusSeeOther {
 		t.Fatalf("after signing out the overview answers %d", status)
@@ -83,8 +87,25 @@ func TestSigningOutEndsTheSession(t *testing.T) {
 			t.Errorf("%s of %s was not audited", act, selector)
 		}
 	}
+	_, keys := other.get(t, "/console/organisations/harbour-authority")
+	made := regexp.MustCompile(`(?s)playground-` + selector + `-.*?</tr>`).FindString(keys)
+	if !strings.Contains(made, "Revoked") {
+		t.Errorf("the playground's key outlives the session: %s", made)
+	}
 	if strings.Contains(audit, v.cookie.Value[10:]) {
 		t.Error("the audit log holds the session's secret")
+	}
+}
+
+func TestSigningInAgainEndsTheOldSession(t *testing.T) {
+	w := node(t)
+	old := w.visitor(t)
+	status, _, _ := old.do(t, http.MethodPost, strings.TrimPrefix(w.link(t), w.base), "")
+	if status != http.StatusSeeOther {
+		t.Fatalf("signing in again answers %d", status)
+	}
+	if status, _ := old.get(t, "/console/"); status != http.StatusSeeOther {
+		t.Errorf("the old session answers %d", status)
 	}
 }
 

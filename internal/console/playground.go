@@ -61,13 +61,13 @@ func (c *Console) playgroundToken(v *visit) (string, error) {
 	s := v.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k, found := s.keys[o.ID]; found && v.now.Before(k.until.Add(-time.Minute)) {
-		return k.token, nil
+	if old, found := s.keys[o.ID]; found && v.now.Before(old.until.Add(-time.Minute)) {
+		return old.token, nil
 	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), pageTimeout)
 	defer cancel()
 	until := v.now.Add(playgroundKeyLife)
-	_, token, err := c.Verifier.CreateKey(ctx, c.DB, v.who(), access.NewKey{Organisation: o.ID, ExpiresAt: &until,
+	k, token, err := c.Verifier.CreateKey(ctx, c.DB, v.who(), access.NewKey{Organisation: o.ID, ExpiresAt: &until,
 		Name: "playground-" + s.id + "-" + v.now.Format("20060102-150405")})
 	if away(err) {
 		return "", problem.New(problem.Unavailable, "playground-key", "The database does not answer, so no key can be made for the playground.").
@@ -79,6 +79,28 @@ func (c *Console) playgroundToken(v *visit) (string, error) {
 	if err := c.Gateway.Refresh(ctx); err != nil {
 		return "", err
 	}
-	s.keys[o.ID] = playgroundKey{token, until}
+	s.keys[o.ID] = playgroundKey{k.ID, token, until}
 	return token, nil
+}
+
+// revokeKeys ends what the session's playground made. What cannot be ended
+// now, because the database is away, ends by itself within the hour.
+func (c *Console) revokeKeys(v *visit) {
+	s := v.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.r.Context()), recordTimeout)
+	defer cancel()
+	if len(s.keys) == 0 {
+		return
+	}
+	for org, k := range s.keys {
+		delete(s.keys, org)
+		if _, err := access.RevokeKey(ctx, c.DB, v.who(), k.id); err != nil {
+			c.Log.Warn("a playground key was not revoked", "key", k.id, "until", k.until, "error", err)
+		}
+	}
+	if err := c.Gateway.Refresh(ctx); err != nil {
+		c.Log.Warn("revoked keys are not known to the gateway yet", "error", err)
+	}
 }

@@ -101,6 +101,7 @@ type session struct {
 // playgroundKey is the key that this session's playground uses for an
 // organisation. Its token never leaves this process.
 type playgroundKey struct {
+	id    string
 	token string
 	until time.Time
 }

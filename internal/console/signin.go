@@ -39,6 +39,10 @@ func (c *Console) signIn(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if v.session != nil { // of the same browser, whose cookie is replaced
+		c.sessions.end(v.session)
+		c.record(v.who(), "session.end", v.session.id, nil)
+	}
 	c.record(s.principal(), "session.create", s.id, map[string]any{"by": by.String()})
 	http.SetCookie(v.w, cookie(cookieName, value, sessionLife))
 	return v.seeOther(toOverview)
@@ -46,6 +50,7 @@ func (c *Console) signIn(v *visit) error {
 
 func (c *Console) signOut(v *visit) error {
 	c.sessions.end(v.session)
+	c.revokeKeys(v)
 	c.record(v.who(), "session.end", v.session.id, nil)
 	http.SetCookie(v.w, cookie(cookieName, "", -time.Second))
 	return v.seeOther(toSignIn)

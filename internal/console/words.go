@@ -60,7 +60,7 @@ func safeguardText(r ledger.RequestRow) string {
 	if !r.Restricted {
 		return "None needed"
 	}
-	return safeguard(r.Safeguard)
+	return capital(safeguard(r.Safeguard))
 }
 
 func statusText(status int) string {
