@@ -122,6 +122,16 @@ func (f *flame) print(w io.Writer) {
 	f.lines(w, f.time, f.time, 1)
 }
 
+// plumbing reports functions that lead into the kernel and tell nothing more.
+func plumbing(name string) bool {
+	for _, p := range []string{"syscall.", "internal/poll.", "internal/runtime/syscall", "golang.org/x/sys/unix."} {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
 func (f *frame) lines(w io.Writer, all, shown time.Duration, depth int) {
 	calls := slices.SortedFunc(maps.Values(f.calls), func(a, b *frame) int {
 		return cmp.Or(cmp.Compare(b.time, a.time), cmp.Compare(a.name, b.name))
@@ -130,7 +140,7 @@ func (f *frame) lines(w io.Writer, all, shown time.Duration, depth int) {
 		share := float64(c.time) / float64(all)
 		switch {
 		case share < least || depth > 12:
-		case float64(c.time) > same*float64(shown):
+		case float64(c.time) > same*float64(shown), plumbing(c.name):
 			c.lines(w, all, shown, depth)
 		default:
 			_, _ = fmt.Fprintf(w, "%5.1f %%  %s%s\n", share*100, strings.Repeat("  ", depth), c.label())

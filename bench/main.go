@@ -81,7 +81,7 @@ func parse(args []string) (*options, error) {
 	o := &options{size: normalSize}
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	short := f.Bool("short", false, "less than two minutes: shows that everything works, says little about speed")
-	full := f.Bool("full", false, "five rounds of five seconds and a million requests: about half an hour")
+	full := f.Bool("full", false, "five rounds of five seconds and a million requests: half an hour to an hour")
 	rounds := f.Int("rounds", 0, "rounds of each subject in each setting")
 	round := f.Duration("round", 0, "how long a round is")
 	soak := f.Int("soak", -1, "requests of the long run, 0 for none")

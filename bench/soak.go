@@ -58,7 +58,7 @@ func (s *stage) soak(ctx context.Context, o *options, r *report) error {
 func (s *stage) profiled(ctx context.Context, set setting, o *options, r *report) error {
 	v := s.subjects[strict]
 	l := s.loadOptions(v, set)
-	l.Warm, l.Duration = o.warm, max(o.round, 5*time.Second)
+	l.Warm, l.Duration = o.warm, max(o.round, 8*time.Second)
 	path := filepath.Join(s.dir, "profile")
 	done := make(chan error, 1)
 	go func() { done <- s.node.profile(ctx, l.Duration, path) }()
