@@ -152,6 +152,22 @@ func TestAWarmCheckSurvivesARefreshButNotAChange(t *testing.T) {
 	}
 }
 
+// A refresh every second and checks that take a tenth of one: if what ends
+// late were lost, a busy directory would check the same keys for ever.
+func TestACheckThatOutlivesItsDirectoryIsRemembered(t *testing.T) {
+	w := newWorld(t)
+	began := w.v.Directory().keys[w.key.ID] // a check begins on this …
+	w.refresh()
+	_, secret, _, _ := split(w.token)
+	sum := w.v.boot.sum(w.token)
+	if err := w.v.cold(ctx, began, secret, &sum); err != nil { // … and ends when another is in use
+		t.Fatal(err)
+	}
+	if w.v.Directory().keys[w.key.ID].verified.Load() == nil {
+		t.Error("the key would be checked again")
+	}
+}
+
 func TestExpiredKeysAndSuspendedOrganisationsAreRefused(t *testing.T) {
 	w := newWorld(t)
 	soon := time.Now().Add(time.Hour)

@@ -106,7 +106,7 @@ func NewDirectory(r Records, previous *Directory) *Directory {
 		d.organisations[r.Organisations[i].ID] = &r.Organisations[i]
 	}
 	for _, k := range r.Keys {
-		e := &entry{Key: k.Key}
+		e := &entry{Key: k.Key, verified: new(memory)}
 		e.Hash = k.Hash
 		e.organisation = d.organisations[k.Organisation]
 		if e.organisation == nil {
@@ -114,7 +114,7 @@ func NewDirectory(r Records, previous *Directory) *Directory {
 		}
 		if previous != nil {
 			if old := previous.keys[k.ID]; old != nil && old.Version == e.Version && old.Hash == e.Hash {
-				e.verified.Store(old.verified.Load())
+				e.verified = old.verified
 			}
 		}
 		d.keys[k.ID] = e

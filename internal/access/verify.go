@@ -19,8 +19,13 @@ import (
 type entry struct {
 	Key
 	organisation *Organisation
-	verified     atomic.Pointer[[sha256.Size]byte]
+	verified     *memory
 }
+
+// memory is what a verification leaves. The entries of one key in successive
+// directories share it, so that a verification which ends after its directory
+// was replaced is not lost.
+type memory = atomic.Pointer[[sha256.Size]byte]
 
 // keyCost is the bcrypt cost of API-key secrets. They are 160 random bits, so
 // the cost guards against nothing but a weakened generator; 10 is the floor
