@@ -261,3 +261,19 @@ func TestAnAnswerOfFiftyMegabytes(t *testing.T) {
 		}
 	}
 }
+
+func TestAShortRetryAfterIsWaitedFor(t *testing.T) {
+	w := priced.get(t)
+	token := w.token(t, anywhere())
+	w.get(t, token, question{model: "openai"})
+	w.vendors["openai"].Next(simulator.MustFault("429 retry-after=1"))
+	began := time.Now()
+	r := w.get(t, token, question{model: "openai", stream: true})
+	if took := time.Since(began); !r.complete || took < time.Second {
+		t.Errorf("answered after %v: %s", took, r)
+	}
+	row := w.recorded(t, r.id)
+	if len(row.Tries) != 2 || row.Tries[0].Reason != "answered 429" || row.Tries[1].Reason != "" || len(row.Attempts) != 0 {
+		t.Errorf("recorded tries %+v, attempts %+v", row.Tries, row.Attempts)
+	}
+}
