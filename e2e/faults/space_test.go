@@ -219,10 +219,18 @@ func TestLargeBodiesAreShedInsteadOfCollected(t *testing.T) {
 			counts[what]++
 		})
 	}
+	// A client that is still sending may find the connection closed before it
+	// reads why.
 	shed := func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		return counts["503 body-memory"]
+		n := counts["503 body-memory"]
+		for what, count := range counts {
+			if strings.HasPrefix(what, "transport") {
+				n += count
+			}
+		}
+		return n
 	}
 	const fit = limit / size
 	eventually(t, "the bodies that do not fit to be shed", func() (bool, string) {
@@ -232,10 +240,12 @@ func TestLargeBodiesAreShedInsteadOfCollected(t *testing.T) {
 	all.Wait()
 	peak := rss(t, n.cmd.Process.Pid, "VmHWM")
 	t.Logf("%v; peak memory %d MiB, %d MiB before", counts, peak, before)
-	if counts["200 "] == 0 || counts["200 "]+counts["503 body-memory"] != clients {
+	if counts["200 "] == 0 || counts["503 body-memory"] < clients/2 || counts["200 "]+shed() != clients {
 		t.Errorf("%v; want some answered and the others shed", counts)
 	}
-	if peak > before+3*limit>>20 {
+	// A body is held twice where the model has another name upstream, and the
+	// collector lets garbage grow to as much again.
+	if peak > before+5*limit>>20 {
 		t.Errorf("peak memory %d MiB, %d MiB before, though bodies may hold %d MiB", peak, before, limit>>20)
 	}
 	if a := n.ask(t.Context(), key.Token, "m", firstNumber+1, false, "Hello"); a.status != http.StatusOK {

@@ -90,7 +90,7 @@ func TestStoppingLetsStreamsFinishOrTellsTheirClients(t *testing.T) {
 			t.Errorf("request %d: %+v; want one row that says %q", number, rows, want)
 		}
 	}
-	if n.log.counted("requests whose outcome is unknown") != 0 {
+	if n.log.swept() != 0 {
 		t.Error("an orderly stop left unknown outcomes")
 	}
 }

@@ -39,7 +39,7 @@ var symptoms = []struct {
 		return problem.New(problem.Denied, "cluster-unreadable", "The database server may not use its own files in "+dir+" ("+line+").").
 			WithMend("Give the directory `data` in it, and all below, back to the user that runs the server, with mode 0700.")
 	}},
-	{regexp.MustCompile(`(?i)could not locate a valid checkpoint|invalid (primary )?checkpoint record|pg_control|control file|could not find the database system|is not a valid data directory|could not open (file|directory) "(global|base|pg_|data)|could not read file|could not access status of transaction|invalid page|could not locate required checkpoint|checksum|cache lookup failed|could not open relation`), func(dir, line string) *problem.Error {
+	{regexp.MustCompile(`(?i)could not locate a valid checkpoint|invalid (primary )?checkpoint record|pg_control|control file|could not find the database system|is not a valid data directory|could not open (file|directory) "(global|base|pg_|data)|could not read file|could not access status of transaction|invalid page|could not locate required checkpoint|calculated (CRC )?checksum|incorrect checksum|cache lookup failed|could not open relation`), func(dir, line string) *problem.Error {
 		return damaged(filepath.Join(dir, "data"), line, nil)
 	}},
 	{regexp.MustCompile(`could not create (shared memory segment|semaphores)|could not map anonymous shared memory|Cannot allocate memory`), func(_, line string) *problem.Error {

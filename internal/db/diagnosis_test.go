@@ -85,3 +85,10 @@ func FuzzPidFile(f *testing.F) {
 		}
 	})
 }
+
+func TestWhatInitdbSaysOfChecksumsIsNoDamage(t *testing.T) {
+	wrote := "The database cluster will be initialized with locale \"C.UTF-8\".\n\nData page checksums are enabled.\n\ninitdb: error: could not change permissions of directory \"/d/data.new\": No such file or directory\n"
+	if p := problem.From(db.Diagnose("/d", "initdb", wrote, nil)); p.Code == "cluster-damaged" {
+		t.Errorf("%s: %s", p.Code, p.Detail)
+	}
+}

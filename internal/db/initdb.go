@@ -131,7 +131,13 @@ func startProblem(ctx context.Context, dir, what, out string, err error) error {
 // removeUnfinished removes what an interrupted create left. It never was in
 // use: a data directory gets its name only when it is complete.
 func removeUnfinished(next string) error {
-	killAll(serverProcesses(next), syscall.SIGKILL)
+	// An initdb whose parent was killed removes its directory: it must not
+	// remove ours.
+	waitUntil(context.Background(), 5*time.Second, func() bool {
+		left := serverProcesses(next)
+		killAll(left, syscall.SIGKILL)
+		return len(left) == 0
+	})
 	if err := os.RemoveAll(next); err != nil {
 		return fileProblem(next, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -19,8 +20,8 @@ func (a account) attributes() *syscall.SysProcAttr {
 	return at
 }
 
-// serverProcesses lists the processes of a server that work in a data
-// directory: every one of them has it as its working directory.
+// serverProcesses lists the processes of a server, or of its making, that work
+// in a data directory: every one of them has it as its working directory.
 func serverProcesses(data string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -33,7 +34,12 @@ func serverProcesses(data string) []int {
 			continue
 		}
 		exe, err := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
-		if err != nil || filepath.Base(exe) != "postgres" && filepath.Base(exe) != "postgres (deleted)" {
+		if err != nil {
+			continue
+		}
+		switch strings.TrimSuffix(filepath.Base(exe), " (deleted)") {
+		case "postgres", "initdb":
+		default:
 			continue
 		}
 		if cwd, err := os.Readlink(filepath.Join("/proc", e.Name(), "cwd")); err == nil && cwd == data {
