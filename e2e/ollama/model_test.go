@@ -218,8 +218,10 @@ const reasonTemplate = `{{- range .Messages }}<|{{ .Role }}|>
 
 // modelfiles lists the models that the tests create, by name.
 func modelfiles(babble, recite string) map[string]string {
+	// One thread, because several wait for each other by spinning, which on a
+	// busy machine takes longer than the little there is to compute.
 	file := func(from, template string) string {
-		return fmt.Sprintf("FROM %s\nTEMPLATE \"\"\"%s\"\"\"\nPARAMETER num_ctx %d\n", from, template, window)
+		return fmt.Sprintf("FROM %s\nTEMPLATE \"\"\"%s\"\"\"\nPARAMETER num_ctx %d\nPARAMETER num_thread 1\n", from, template, window)
 	}
 	return map[string]string{
 		"babble":       file(babble, plainTemplate),

@@ -57,7 +57,7 @@ func startNode(program, dir, ollamaHost string, arguments ...string) (*node, err
 	c := exec.Command(program, append([]string{"up", "--json", "--data-dir", n.dir, "--https", "127.0.0.1:0", "--http", "off"}, arguments...)...)
 	c.Env = append(os.Environ(), "OLLAMA_HOST="+ollamaHost)
 	c.Stderr = n.log
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := c.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -103,6 +103,11 @@ func (n *node) connect() error {
 
 // stop ends it as Ctrl-C does, and reports if it did not end well.
 func (n *node) stop() error {
+	select {
+	case err := <-n.ended:
+		return fmt.Errorf("foundry up ended before it was told to (%v)\n%s", err, n.log)
+	default:
+	}
 	_ = n.process.Process.Signal(syscall.SIGINT)
 	select {
 	case err := <-n.ended:
