@@ -294,3 +294,19 @@ func TestATargetIsReachedOrMissedOnItsOwnSide(t *testing.T) {
 		}
 	}
 }
+
+func TestNoTargetOfTheClockIsJudgedOnABusyMachine(t *testing.T) {
+	list := func(rate int, foreign float64) []sample {
+		return []sample{{Result: load.Result{Measured: rate, Seconds: 1}, Gateway: 0.01, Foreign: foreign}}
+	}
+	for foreign, want := range map[float64]string{0.1: "0.60 reached", 0.5: "0.60, on a machine too busy to tell"} {
+		tab := &table{samples: [][]sample{list(100, 0), nil, list(60, foreign)}}
+		if got := targets[0].reached(tab, strict); got != want {
+			t.Errorf("others used %v: got %s", foreign, got)
+		}
+	}
+	// Processor time is counted by process.
+	if got := targets[2].reached(&table{samples: [][]sample{nil, nil, list(1, 0.5)}}, strict); got != "0.010 reached" {
+		t.Errorf("got %s", got)
+	}
+}
