@@ -135,8 +135,21 @@ func theme(t *testing.T, ctx context.Context, name string) {
 // violations runs axe-core and describes what it finds.
 func violations(t *testing.T, ctx context.Context) string {
 	t.Helper()
-	_ = eval[bool](t, ctx, axe+"\n;true")
-	return strings.TrimSpace(eval[string](t, ctx, `axe.run(document, {runOnly: ['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']})
+	return audited(t, ctx, `['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa','best-practice']`)
+}
+
+// unreadable runs the rules of axe-core that colours decide.
+func unreadable(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	return audited(t, ctx, `{type: 'rule', values: ['color-contrast', 'link-in-text-block']}`)
+}
+
+func audited(t *testing.T, ctx context.Context, rules string) string {
+	t.Helper()
+	if !eval[bool](t, ctx, `'axe' in window`) {
+		_ = eval[bool](t, ctx, axe+"\n;true")
+	}
+	return strings.TrimSpace(eval[string](t, ctx, `axe.run(document, {runOnly: `+rules+`, resultTypes: ['violations']})
 		.then(r => r.violations.map(v => v.id + ': ' + v.help + '\n' + v.nodes.map(n => '   ' + n.html.slice(0, 200) + '\n   ' + n.failureSummary.replaceAll('\n', ' ').slice(0, 300)).join('\n')).join('\n'))`))
 }
 
