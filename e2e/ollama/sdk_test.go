@@ -124,8 +124,9 @@ func (s *sdks) read(out io.Reader) {
 	}
 }
 
+// stop does not wait for calls that are still running.
 func (s *sdks) stop() {
-	_ = s.in.Close()
+	_ = s.process.Process.Kill()
 	_ = s.process.Wait()
 }
 
