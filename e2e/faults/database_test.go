@@ -285,5 +285,9 @@ func TestANodeStartsAndStopsWithoutItsDatabase(t *testing.T) {
 	n.start()
 	s.Start()
 	n.settled()
+	eventually(t, "what earlier starts left to be shipped", func() (bool, string) {
+		have := len(n.ledgerOf(org))
+		return have == len(l.all()), fmt.Sprintf("%d of %d", have, len(l.all()))
+	})
 	l.audit(t, org, v, true)
 }

@@ -121,10 +121,10 @@ func TestASecondSignalEndsANodeAtOnce(t *testing.T) {
 	}
 	n.wait()
 	n.start()
-	n.settled()
-	if rows := n.ledgerOf(org)[firstNumber+1]; len(rows) != 1 || rows[0].State != ledger.StateUnknown {
-		t.Errorf("%+v; want one row with an unknown outcome", rows)
-	}
+	eventually(t, "one row with an unknown outcome", func() (bool, string) {
+		rows := n.ledgerOf(org)[firstNumber+1]
+		return len(rows) == 1 && rows[0].State == ledger.StateUnknown, fmt.Sprintf("%+v", rows)
+	})
 }
 
 // A start that is interrupted or killed, at any moment, leaves nothing in the
