@@ -62,7 +62,7 @@ type size struct {
 }
 
 var (
-	shortSize  = size{rounds: 1, warm: 100 * time.Millisecond, round: 800 * time.Millisecond, soak: 20_000, streams: 1_000}
+	shortSize  = size{rounds: 1, warm: 100 * time.Millisecond, round: 500 * time.Millisecond, soak: 10_000, streams: 1_000}
 	normalSize = size{rounds: 3, extra: 2, warm: 300 * time.Millisecond, round: 3 * time.Second, soak: 100_000, streams: 10_000}
 	fullSize   = size{rounds: 5, extra: 5, warm: 500 * time.Millisecond, round: 5 * time.Second, soak: 1_000_000, streams: 10_000}
 )
