@@ -56,9 +56,8 @@ type call struct {
 	hop         *hop // the destination that answered, or was tried last
 	tries       []ledger.Try
 	recorded    []*Provider // destinations that the journal names for this request
-	outcome     ledger.Outcome
-	broke       string // why an answer broke off after part of it had gone out
-	answered    bool   // a byte of the answer or its header has gone to the client
+	broke       string      // why an answer broke off after part of it had gone out
+	answered    bool        // a byte of the answer or its header has gone to the client
 	edited      []byte
 	in          []byte // bytes from the upstream
 	out         []byte // bytes for the client, where they differ

@@ -210,6 +210,11 @@ func (c *call) reenter(h *hop) error {
 func (c *call) prepare(h *hop) ([]byte, string, error) {
 	facts := h.provider.facts
 	if !translated(h.provider, c.ep) {
+		if h.provider.Kind == Ollama && c.ep == wire.ChatCompletions {
+			if err := ollamaKnows(&c.req); err != nil {
+				return nil, "", err
+			}
+		}
 		e := wire.Edit{}
 		if h.model != c.req.Model {
 			e.Model = h.model
@@ -239,19 +244,36 @@ func (c *call) prepare(h *hop) ([]byte, string, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		if c.req.Stream && facts.usageFlag {
-			var r wire.Request
-			if err := wire.Scan(wire.ChatCompletions, body, &r); err != nil {
+		var r wire.Request
+		if err := wire.Scan(wire.ChatCompletions, body, &r); err != nil {
+			return nil, "", err
+		}
+		if h.provider.Kind == Ollama {
+			if err := ollamaKnows(&r); err != nil {
 				return nil, "", err
 			}
-			if !r.IncludeUsage {
-				body = r.AppendEdited(nil, body, wire.Edit{InjectUsage: true})
-			}
+		}
+		if r.Stream && facts.usageFlag && !r.IncludeUsage {
+			body = r.AppendEdited(nil, body, wire.Edit{InjectUsage: true})
 		}
 		return body, wire.ChatCompletions.Path(), nil
 	}
 	body, err := translate.ChatToMessages(c.body, o)
 	return body, wire.Messages.Path(), err
+}
+
+// ollamaKnows refuses what Ollama (0.17) reads over in silence, so that nobody
+// takes one answer for several or a free choice for an ordered one.
+func ollamaKnows(r *wire.Request) error {
+	switch {
+	case r.Features.Has(wire.MultipleChoices):
+		return problem.New(problem.Unsupported, "not-offered", "Ollama gives one answer only.").WithField("n").
+			WithMend("Ask several times, or use a model of another provider.")
+	case r.Features.Has(wire.ToolChoice):
+		return problem.New(problem.Unsupported, "not-offered", "Ollama lets the model choose among the tools.").WithField("tool_choice").
+			WithMend("Leave it out, give only the tool to be called, or use a model of another provider.")
+	}
+	return nil
 }
 
 // asksToStore reports whether policy let the request's own `store` through.
@@ -265,12 +287,20 @@ func (c *call) asksToStore() bool {
 }
 
 func (c *call) transportFailure(err error) *failure {
-	f := &failure{kind: problem.Upstream, reason: "connection failed", message: "The connection to the provider failed."}
 	switch {
 	case c.stopping():
 		return &failure{kind: problem.Unavailable, reason: "node stopping", message: "This node is stopping.", quiet: true}
 	case c.ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return &failure{kind: problem.Canceled, reason: "client gone", final: true, quiet: true}
+	}
+	return describe(err)
+}
+
+// describe says in words, for people and for the ledger, how a call to a
+// provider failed.
+func describe(err error) *failure {
+	f := &failure{kind: problem.Upstream, reason: "connection failed", message: "The connection to the provider failed."}
+	switch {
 	case errors.Is(err, errEventTooLarge):
 		f.reason, f.message = "event too large", "An event of the provider's stream is too large."
 	case errors.Is(err, upstream.ErrOverloaded):

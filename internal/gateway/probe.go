@@ -49,11 +49,16 @@ func (g *Gateway) ProbeOnce(ctx context.Context, p *Provider) {
 		return
 	}
 	h := &Health{At: g.Clock(), OK: err == nil, Latency: g.Clock().Sub(began)}
+	cause := ""
 	if err != nil {
-		h.Error = wire.Redact(err.Error(), p.secret)
+		cause = wire.Redact(err.Error(), p.secret)
+		h.Error = cause
+		if failed := new(upstream.Error); errors.As(err, &failed) {
+			h.Error = describe(err).message
+		}
 	}
 	if was := p.health.Swap(h); was == nil || was.OK != h.OK {
-		g.Log.Info("provider probed", "provider", p.Name, "ok", h.OK, "error", h.Error)
+		g.Log.Info("provider probed", "provider", p.Name, "ok", h.OK, "cause", cause)
 	}
 	if err == nil && p.discovers() && p.discovered(names) {
 		g.rebuild()
@@ -101,7 +106,7 @@ func (p *Provider) list(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	if resp.Status != http.StatusOK {
-		return nil, fmt.Errorf("GET /v1/models answered %d", resp.Status)
+		return nil, fmt.Errorf("asked for its models, it answered %d", resp.Status)
 	}
 	var list struct {
 		Data []struct {
@@ -109,7 +114,7 @@ func (p *Provider) list(ctx context.Context) ([]string, error) {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &list); err != nil {
-		return nil, errors.New("GET /v1/models did not answer with a list of models")
+		return nil, errors.New("asked for its models, it did not answer with a list")
 	}
 	names := make([]string, 0, len(list.Data))
 	for _, m := range list.Data {

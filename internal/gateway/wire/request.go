@@ -31,6 +31,10 @@ func (s *scan) topValue(id keyID, h int, raw []byte) {
 	r := s.r
 	switch id {
 	case kNeutral:
+		if string(raw) == "tool_choice" {
+			s.toolChoice()
+			return
+		}
 		s.skip()
 	case kModel:
 		s.model()
@@ -114,6 +118,17 @@ func (s *scan) topSetting(id keyID, h int, raw []byte) {
 		} else {
 			s.leaf(id, h)
 		}
+	}
+}
+
+// toolChoice notes every choice but "auto", which is what happens without one.
+func (s *scan) toolChoice() {
+	if s.peek() != '"' {
+		s.feature(ToolChoice)
+		return
+	}
+	if string(s.text()) != "auto" {
+		s.r.Features |= ToolChoice
 	}
 }
 

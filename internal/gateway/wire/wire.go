@@ -90,6 +90,7 @@ const (
 	Video                                // video is among the input
 	PromptCaching                        // cache hints are given; a hint may be dropped
 	Seed                                 // a sampling seed is given
+	ToolChoice                           // a tool, any tool or none is demanded
 	PaidTier                             // a service tier or speed is named that may cost more than the standard price
 )
 
