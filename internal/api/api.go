@@ -106,6 +106,15 @@ func register[I, O any](a *API, method, path, id, summary string, do func(contex
 	})
 }
 
+// refresh puts a change that is committed in force on this node at once. If it
+// cannot, the change is still made and is heard within a moment: the answer,
+// which may hold a token that is shown only once, must not be lost for it.
+func (a *API) refresh(ctx context.Context) {
+	if err := a.Gateway.Refresh(ctx); err != nil {
+		a.Log.Warn("a change is not in force here yet", "error", err)
+	}
+}
+
 // statusError lets huma write a problem as it is.
 type statusError struct{ problem *problem.Error }
 

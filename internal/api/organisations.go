@@ -53,7 +53,8 @@ func (a *API) organisations() {
 		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, policy); err != nil {
 			return Organisation{}, err
 		}
-		return withPolicy(o, policy), a.Gateway.Refresh(ctx)
+		a.refresh(ctx)
+		return withPolicy(o, policy), nil
 	})
 	register(a, http.MethodGet, "/organisations", "organisation-list", "List organisations", func(ctx context.Context, in *struct{ Caller }) ([]Organisation, error) {
 		if err := platformOnly(in.Principal); err != nil {
@@ -85,7 +86,8 @@ func (a *API) organisations() {
 		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, policy); err != nil {
 			return Organisation{}, err
 		}
-		return withPolicy(*o, policy), a.Gateway.Refresh(ctx)
+		a.refresh(ctx)
+		return withPolicy(*o, policy), nil
 	})
 }
 
@@ -138,7 +140,8 @@ func (a *API) keys() {
 		}
 		out := a.key(&k)
 		out.Token = token
-		return out, a.Gateway.Refresh(ctx)
+		a.refresh(ctx)
+		return out, nil
 	})
 	register(a, http.MethodGet, "/keys", "key-list", "List API keys", func(ctx context.Context, in *listKeys) ([]Key, error) {
 		if err := platformOnly(in.Principal); err != nil {
@@ -160,7 +163,8 @@ func (a *API) keys() {
 		if err != nil {
 			return Key{}, err
 		}
-		return a.key(&k), a.Gateway.Refresh(ctx)
+		a.refresh(ctx)
+		return a.key(&k), nil
 	})
 }
 

@@ -142,7 +142,8 @@ func (a *API) requests() {
 		if err != nil {
 			return b, err
 		}
-		return b, a.Gateway.Refresh(ctx)
+		a.refresh(ctx)
+		return b, nil
 	})
 	register(a, http.MethodGet, "/budgets", "budget-list", "List budgets and what is spent", func(ctx context.Context, in *struct{ Caller }) ([]ledger.BudgetRow, error) {
 		return a.Store.Budgets(ctx, in.Principal)
@@ -216,7 +217,8 @@ func (a *API) removeBudget(ctx context.Context, p principal.Principal, text stri
 		if err != nil {
 			return b, err
 		}
-		return b, a.Gateway.Refresh(ctx)
+		a.refresh(ctx)
+		return b, nil
 	}
 	return ledger.BudgetRow{}, problem.New(problem.NotFound, "budget-unknown", "There is no such budget.").WithField("id").
 		WithMend("`foundry budget list` shows them.")

@@ -29,6 +29,7 @@ type failure struct {
 	final   bool // do not try elsewhere: the request itself is at fault, or the client left
 	body    []byte
 	quiet   bool // says nothing about the provider's health
+	lasting bool // would be the same a moment later: not worth another round
 }
 
 func (f *failure) Error() string { return f.reason }
@@ -47,6 +48,7 @@ func (c *call) forward() error {
 		if round > 0 && !c.pause(round, last) {
 			break
 		}
+		worthwhile := false
 		for i, h := range c.hops {
 			if (round > 0 || i > 0) && !c.mayTry(h) {
 				continue
@@ -65,8 +67,9 @@ func (c *call) forward() error {
 			if f.final {
 				return c.giveUp(last)
 			}
+			worthwhile = worthwhile || !f.lasting
 		}
-		if last == nil {
+		if !worthwhile {
 			break
 		}
 	}
@@ -139,7 +142,7 @@ func (c *call) try(h *hop) (*failure, error) {
 	if err != nil {
 		// This destination cannot express the request; another may.
 		e := problem.From(err)
-		return &failure{kind: e.Kind, reason: e.Code, message: e.Error(), quiet: true}, nil
+		return &failure{kind: e.Kind, reason: e.Code, message: e.Error(), quiet: true, lasting: true}, nil
 	}
 	if !slices.Contains(c.recorded, h.provider) {
 		if err := c.reenter(h); err != nil {
@@ -331,9 +334,9 @@ func (c *call) statusFailure(h *hop, resp *upstream.Response) *failure {
 	case resp.Status == http.StatusTooManyRequests, resp.Status == 529:
 		f.kind, f.message, f.quiet = problem.RateLimited, "The provider is limiting its rate.", resp.Status == http.StatusTooManyRequests
 	case resp.Status == http.StatusUnauthorized, resp.Status == http.StatusForbidden, resp.Status == http.StatusPaymentRequired:
-		f.message = "The provider refused this platform's credentials."
+		f.message, f.lasting = "The provider refused this platform's credentials.", true
 	case resp.Status == http.StatusNotFound:
-		f.message, f.quiet = "The provider does not have this model.", true
+		f.message, f.quiet, f.lasting = "The provider does not have this model.", true, true
 	case resp.Status == http.StatusRequestTimeout, resp.Status == http.StatusTooEarly, resp.Status == http.StatusConflict:
 		f.message = fmt.Sprintf("The provider answered %d.", resp.Status)
 	case resp.Status >= 400 && resp.Status < 500:

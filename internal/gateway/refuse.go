@@ -111,5 +111,5 @@ func dialectOf(r *http.Request) wire.Dialect {
 }
 
 func problemMethod(method, allowed string) *problem.Error {
-	return problem.New(problem.Unsupported, "method", fmt.Sprintf("%s is not a method of this endpoint.", clip(method, 20))).WithMend("Use " + allowed + ".")
+	return problem.New(problem.NoMethod, "method", fmt.Sprintf("%s is not a method of this endpoint.", clip(method, 20))).WithMend("Use " + allowed + ".")
 }

@@ -97,15 +97,20 @@ func (g *Gateway) Refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading keys and policies: %w", err)
 	}
+	// The picture's age is measured by this node's clock, so that a database
+	// with another clock cannot make it look fresh.
+	s.Records.TakenAt = asOf
+	g.use(s) // at once: a revocation waits for nothing else
 	if err := g.Budgets.Refresh(ctx); err != nil {
 		return fmt.Errorf("reading budgets: %w", err)
 	}
 	s.Budgets = g.Budgets.Definitions()
-	// The picture's age is measured by this node's clock, so that a database
-	// with another clock cannot make it look fresh.
-	s.Records.TakenAt = asOf
-	g.use(s)
-	return g.save(s)
+	if err := g.save(s); err != nil {
+		// What was read is in force; only a start without a database would
+		// find an older picture.
+		g.Log.Error("the snapshot of keys and policies was not saved", "error", err)
+	}
+	return nil
 }
 
 // use replaces the picture. Decisions already made are kept for keys whose

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -191,7 +192,7 @@ func (c *call) headers(h *hop) http.Header {
 var noStore = []string{"no-store"}
 
 func isMedia(contentType, want string) bool {
-	if contentType == want {
+	if rest, ok := strings.CutPrefix(contentType, want); ok && (rest == "" || rest[0] == ';') {
 		return true
 	}
 	media, _, err := mime.ParseMediaType(contentType)

@@ -37,6 +37,7 @@ const (
 	Upstream                    // a provider answered wrongly
 	Timeout                     // a provider did not answer in time
 	Canceled                    // the caller went away
+	NoMethod                    // the path exists, but not with this method
 )
 
 var kinds = [...]struct {
@@ -59,6 +60,7 @@ var kinds = [...]struct {
 	Upstream:        {"upstream", http.StatusBadGateway, 76},
 	Timeout:         {"timeout", http.StatusGatewayTimeout, 75},
 	Canceled:        {"canceled", 499, 75},
+	NoMethod:        {"no-method", http.StatusMethodNotAllowed, 64},
 }
 
 // String returns the kind's stable name, as used in the problem type URI.

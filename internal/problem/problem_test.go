@@ -60,7 +60,7 @@ func TestWriteNamesFieldRuleAndMend(t *testing.T) {
 }
 
 func TestEveryKindHasStatusAndExit(t *testing.T) {
-	for k := Internal; k <= Canceled; k++ {
+	for k := Internal; k <= NoMethod; k++ {
 		if k.String() == "" || k.Status() < 400 || k.Exit() == 0 {
 			t.Errorf("kind %d is incomplete", k)
 		}

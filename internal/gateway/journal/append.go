@@ -23,6 +23,7 @@ type Journal struct {
 	mu       sync.Mutex // guards the following
 	wake     *sync.Cond // the committer waits here for work
 	filling  *batch     // takes appended records
+	urgent   bool       // somebody may wait for filling
 	inflight inflight   // what the committer works on
 	next     uint64     // sequence number of the next record
 	room     int64      // bytes that may still be appended before the disk is full
@@ -73,7 +74,17 @@ const retryEvery = 250 * time.Millisecond
 // It never waits for the disk. It fails with ErrFull, ErrOverloaded,
 // ErrStalled, ErrBroken, ErrTooLarge or ErrClosed; the record then has no
 // sequence number and never becomes durable.
-func (j *Journal) Append(record []byte) (Ticket, error) {
+func (j *Journal) Append(record []byte) (Ticket, error) { return j.append(record, true) }
+
+// AppendLater is Append for a record that nobody waits for: it goes to disk
+// with the next batch that somebody does wait for, or by itself after a few
+// milliseconds. A crash in between loses it.
+func (j *Journal) AppendLater(record []byte) (Ticket, error) { return j.append(record, false) }
+
+// lateness is how long a record of AppendLater may wait for company.
+const lateness = 5 * time.Millisecond
+
+func (j *Journal) append(record []byte, urgent bool) (Ticket, error) {
 	if len(record) > MaxRecord {
 		return Ticket{}, ErrTooLarge
 	}
@@ -86,6 +97,12 @@ func (j *Journal) Append(record []byte) (Ticket, error) {
 	b := j.filling
 	if b.count == 0 {
 		b.first = j.next
+		if !urgent {
+			time.AfterFunc(lateness, func() { j.hurry(b) })
+		}
+	}
+	if urgent && !j.urgent {
+		j.urgent = true
 		j.wake.Signal()
 	}
 	b.buf = appendRecord(b.buf, record)
@@ -94,6 +111,16 @@ func (j *Journal) Append(record []byte) (Ticket, error) {
 	j.next++
 	j.mu.Unlock()
 	return t, nil
+}
+
+// hurry lets a batch go that has waited long enough for company.
+func (j *Journal) hurry(b *batch) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.filling == b && !j.urgent {
+		j.urgent = true
+		j.wake.Signal()
+	}
 }
 
 // admit says whether need more bytes may wait for the disk. Under mu.

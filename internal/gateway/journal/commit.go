@@ -47,7 +47,7 @@ func (j *Journal) run() {
 func (j *Journal) take() *batch {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.filling.count == 0 {
+	for j.filling.count == 0 || !j.urgent && !j.closing {
 		if j.closing {
 			return nil
 		}
@@ -62,6 +62,7 @@ func (j *Journal) take() *batch {
 		j.mu.Lock()
 	}
 	b := j.filling
+	j.urgent = false
 	j.inflight.count, j.inflight.bytes = int64(b.count), len(b.buf)
 	j.filling = j.newBatch()
 	return b

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -105,7 +106,8 @@ func (a *Account) refuse(s *slot, p *pot, w *window, t int64) error {
 	for _, taken := range s.windows[:s.n] {
 		taken.balance.Add(s.nano)
 	}
-	for want := w.want.Load(); s.nano > want && !w.want.CompareAndSwap(want, s.nano); want = w.want.Load() {
+	if w.want.Add(s.nano) < 0 {
+		w.want.Store(math.MaxInt64)
 	}
 	err := spentError(p.def.Load(), w, s.nano, t)
 	if errors.Is(err, errLeaseShort) {

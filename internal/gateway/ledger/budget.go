@@ -210,7 +210,7 @@ type window struct {
 	balance atomic.Int64 // leased and not reserved; below zero after an overspending
 	settled atomic.Int64 // spent, as settled
 	low     atomic.Int64 // below this, ask for more
-	want    atomic.Int64 // the largest reservation that was refused since the last round
+	want    atomic.Int64 // the sum of the reservations that were refused since the last round
 	left    atomic.Int64 // what the database had left for others after the last round; -1: never asked
 	asked   atomic.Bool  // more was asked for and no round has run since
 

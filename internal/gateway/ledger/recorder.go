@@ -38,25 +38,27 @@ func NewRecorder(j *journal.Journal, node, boot uint32) *Recorder {
 // Admission writes a and returns the request's id, and the ticket to wait for
 // before anything goes up (third parties) or comes back (the fleet's own).
 func (r *Recorder) Admission(a *Admission) (RequestID, journal.Ticket, error) {
-	t, err := r.append(func(b []byte) []byte { return AppendAdmission(b, a) })
+	t, err := r.append(r.journal.Append, func(b []byte) []byte { return AppendAdmission(b, a) })
 	return RequestID{Node: r.node, Boot: r.boot, Seq: t.Seq()}, t, err
 }
 
 // Attempt writes that a request goes on to another provider; wait for the
 // ticket before it does.
 func (r *Recorder) Attempt(a *Attempt) (journal.Ticket, error) {
-	return r.append(func(b []byte) []byte { return AppendAttempt(b, a) })
+	return r.append(r.journal.Append, func(b []byte) []byte { return AppendAttempt(b, a) })
 }
 
 // Outcome writes how a request ended. It is written exactly once for each
 // admission, also for one whose ticket failed.
 func (r *Recorder) Outcome(o *Outcome) (journal.Ticket, error) {
-	return r.append(func(b []byte) []byte { return AppendOutcome(b, o) })
+	// Nothing waits for it: an outcome that a crash takes is swept as unknown.
+	// So it rides along with the next admission instead of costing a sync.
+	return r.append(r.journal.AppendLater, func(b []byte) []byte { return AppendOutcome(b, o) })
 }
 
 // Refusal writes that a request was denied.
 func (r *Recorder) Refusal(f *Refusal) (journal.Ticket, error) {
-	return r.append(func(b []byte) []byte { return AppendRefusal(b, f) })
+	return r.append(r.journal.Append, func(b []byte) []byte { return AppendRefusal(b, f) })
 }
 
 // Trace writes a decision's trace unless this boot has written it already.
@@ -73,7 +75,7 @@ func (r *Recorder) Trace(org uuid.UUID, hash [16]byte, body func() []byte) error
 	// Written before it is marked: two requests may both write it, and none
 	// that cites it comes before it.
 	t := Trace{Hash: hash, Organisation: org, JSON: body()}
-	if _, err := r.append(func(b []byte) []byte { return AppendTrace(b, &t) }); err != nil {
+	if _, err := r.append(r.journal.Append, func(b []byte) []byte { return AppendTrace(b, &t) }); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -85,10 +87,10 @@ func (r *Recorder) Trace(org uuid.UUID, hash [16]byte, body func() []byte) error
 	return nil
 }
 
-func (r *Recorder) append(encode func([]byte) []byte) (journal.Ticket, error) {
+func (r *Recorder) append(to func([]byte) (journal.Ticket, error), encode func([]byte) []byte) (journal.Ticket, error) {
 	b := r.buffers.Get().(*[]byte)
 	*b = encode((*b)[:0])
-	t, err := r.journal.Append(*b)
+	t, err := to(*b)
 	r.buffers.Put(b)
 	return t, err
 }
