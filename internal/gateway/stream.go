@@ -83,7 +83,10 @@ func (s *relay) run() (*failure, error) {
 		if f != nil || err != nil {
 			return s.broken(f, err)
 		}
-		if err := s.flush(); err != nil {
+		if s.done && s.resp.Ended() {
+			return s.end()
+		}
+		if err := s.flush(false); err != nil {
 			return nil, err
 		}
 		if s.gone {
@@ -171,8 +174,9 @@ func (s *relay) note() {
 }
 
 // flush sends what may go: nothing before the first content, and nothing
-// before the admission is durable.
-func (s *relay) flush() error {
+// before the admission is durable. The last bytes are left to the end of the
+// handler, which sends them together with the end of the body.
+func (s *relay) flush(last bool) error {
 	c := s.c
 	if len(c.out) == 0 || !s.content && !s.done && len(c.out) < maxEvent {
 		return nil
@@ -182,13 +186,13 @@ func (s *relay) flush() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.write(c.out)
+	s.write(c.out, last)
 	c.out = c.out[:0]
 	return nil
 }
 
 // write sends bytes at once; the caller holds mu.
-func (s *relay) write(p []byte) {
+func (s *relay) write(p []byte, last bool) {
 	c := s.c
 	if !s.open {
 		header := c.headers(s.h)
@@ -199,7 +203,7 @@ func (s *relay) write(p []byte) {
 	}
 	c.extendDeadline()
 	_, err := c.w.Write(p)
-	if err == nil {
+	if err == nil && !last {
 		err = http.NewResponseController(c.w).Flush()
 	}
 	s.gone = s.gone || err != nil
@@ -220,7 +224,7 @@ func (s *relay) keepAlive() (stop func()) {
 		if s.content || s.gone || !s.c.isDurable() {
 			return
 		}
-		s.write([]byte(": waiting for the provider\n\n"))
+		s.write([]byte(": waiting for the provider\n\n"), false)
 		timer.Reset(keepAlive)
 	})
 	return func() {
@@ -259,7 +263,7 @@ func (s *relay) end() (*failure, error) {
 		return s.broken(&failure{kind: problem.Upstream, reason: "stream incomplete", message: "The provider's stream ended before it was complete."}, nil)
 	}
 	s.content = true
-	if err := s.flush(); err != nil {
+	if err := s.flush(true); err != nil {
 		return nil, err
 	}
 	c.result = ledger.OK
@@ -293,7 +297,7 @@ func (s *relay) broken(f *failure, err error) (*failure, error) {
 	}
 	e := problem.New(f.kind, "stream-broken", f.message+" What arrived before this is incomplete.").WithMend("Send the request again.")
 	c.out = wire.ErrorEvent(c.out, c.ep.Dialect(), e, c.id.String())
-	if err := s.flush(); err != nil {
+	if err := s.flush(true); err != nil {
 		return nil, err
 	}
 	return nil, errBroken

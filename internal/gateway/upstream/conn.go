@@ -15,6 +15,9 @@ import (
 
 const (
 	scratchSize = 8 << 10
+	// inputSize is what one read from the upstream may bring: a short stream
+	// that is sent at once then goes to the client at once.
+	inputSize = 16 << 10
 	// inlineMax is the largest request, head included, that is written without
 	// a goroutine. It fits the initial receive window of every usual TCP stack,
 	// so that the write cannot wait for a peer which answers without reading.
@@ -39,12 +42,12 @@ type scratch struct {
 }
 
 var scratches = sync.Pool{New: func() any {
-	return &scratch{out: make([]byte, 0, scratchSize), in: make([]byte, scratchSize)}
+	return &scratch{out: make([]byte, 0, scratchSize), in: make([]byte, inputSize)}
 }}
 
 // free returns the scratch unless a giant head or request made it large.
 func (s *scratch) free() {
-	if cap(s.out) <= 2*inlineMax && cap(s.in) <= scratchSize {
+	if cap(s.out) <= 2*inlineMax && cap(s.in) <= inputSize {
 		scratches.Put(s)
 	}
 }

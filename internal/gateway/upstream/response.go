@@ -106,6 +106,10 @@ func (r *Response) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Ended reports whether the last Read took the end of the body with it, so
+// that the next would return io.EOF without waiting.
+func (r *Response) Ended() bool { return errors.Is(r.err, io.EOF) }
+
 // readChunks decodes what is buffered, and reads only if that yields nothing.
 func (r *Response) readChunks(p []byte) (int, error) {
 	for {
