@@ -21,6 +21,7 @@ db
 keys
 audit
 access
+notify evidence
 gateway
 api console
 daemon
@@ -35,6 +36,12 @@ simulator ledger
 gateway
 `
 
+// accessParts lists the packages inside access, by the same rule.
+const accessParts = `
+credential policy
+access
+`
+
 const module = "github.com/missionopsai/foundry/internal/"
 
 func TestNoPackageImportsUpwards(t *testing.T) {
@@ -42,6 +49,9 @@ func TestNoPackageImportsUpwards(t *testing.T) {
 		t.Error(bad)
 	}
 	for _, bad := range check("gateway", parts, 1) {
+		t.Error(bad)
+	}
+	for _, bad := range check("access", accessParts, 1) {
 		t.Error(bad)
 	}
 }

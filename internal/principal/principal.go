@@ -6,6 +6,7 @@ package principal
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -17,15 +18,23 @@ const (
 	System  Kind = "system"  // the node itself: sweeps, discovery, shipping
 	Local   Kind = "local"   // a process on this machine over the Unix socket, known by user id
 	Key     Kind = "key"     // an API key of an organisation
-	Session Kind = "session" // a console session
+	Session Kind = "session" // a console session opened by a one-time link of the local socket: nobody signed in
+	Person  Kind = "person"  // a person who signed in
 )
 
 // Principal is who acts.
 type Principal struct {
 	Kind         Kind
-	ID           string    // key selector, session selector, or subsystem name
-	Organisation uuid.UUID // zero for platform principals
+	ID           string    // key selector, session selector, subsystem name, or the person's id
+	Organisation uuid.UUID // the organisation that the actor acts in; zero for platform principals
 	UID          int       // operating-system user id of a Local principal
+
+	// What follows is set for a Person only.
+
+	Session      string    // selector of the session
+	Roles        Roles     // in Organisation, or of the platform where that is zero
+	SecondFactor time.Time // when a second factor was last shown in this session; zero: never
+	Grant        uuid.UUID // the staff grant that this act relies on; zero: none
 }
 
 // Platform reports whether the actor acts for the platform, not for one organisation.
