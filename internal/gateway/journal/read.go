@@ -277,6 +277,23 @@ func (j *Journal) after(s *segment) *segment {
 	return nil
 }
 
+// Earlier counts the records of boots before this one that come after a
+// position. A segment whose end could not be established counts for nothing.
+func (j *Journal) Earlier(after Position) (n uint64) {
+	j.list.Lock()
+	defer j.list.Unlock()
+	for _, s := range j.segs {
+		from := s.header.first
+		if s.header.boot == after.Boot {
+			from = max(from, after.Seq+1)
+		}
+		if s.header.boot < j.o.Boot && s.header.boot >= after.Boot && s.known && s.last >= from {
+			n += s.last - from + 1
+		}
+	}
+	return n
+}
+
 // Release allows whole segments that hold nothing after upTo to be deleted,
 // oldest first. The newest segment always stays. A damaged one is renamed to
 // end in ".damaged" and left for people to look at; it no longer counts

@@ -161,3 +161,57 @@ func TestAShipperThatWaitsWakesWhenSomethingIsWritten(t *testing.T) {
 	shipper.Wait()
 	e.verify(t, d)
 }
+
+// TestAStartWithoutADatabaseCountsWhatEarlierBootsLeft: an operator who looks
+// at a node that started in an outage must not read that nothing waits.
+func TestAStartWithoutADatabaseCountsWhatEarlierBootsLeft(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	d := dbtest.Open(t, server.Config())
+	org := makeOrganisations(t, d, 1)[0]
+	e := newExpectation()
+	n := newNode(t, d, t.TempDir(), 1, e)
+	defer func() { n.stop() }()
+	n.finish(n.admit(admission(org, true)), outcome(1))
+	n.flush()
+	n.finish(n.admit(admission(org, true)), outcome(1))
+	server.Stop()
+	n.reboot()
+	n.admit(admission(org, true))
+	if err := n.shipper.Flush(t.Context()); !errors.Is(err, db.ErrUnavailable) {
+		t.Fatalf("shipping without a database: %v", err)
+	}
+	// It cannot know yet that two of the five are shipped: at most five.
+	if q := n.shipper.Queue(); q.Events != 5 {
+		t.Errorf("%d events wait, want 5", q.Events)
+	}
+	server.Start()
+	mustBeHealthy(t, d)
+	n.flush()
+	if q := n.shipper.Queue(); q.Events != 0 {
+		t.Errorf("%d events wait after shipping", q.Events)
+	}
+	e.verify(t, d)
+}
+
+// TestWhatAnEarlierBootShippedIsReleasedWithoutNewRecords: a node that nobody
+// asks anything must not keep old segments for ever.
+func TestWhatAnEarlierBootShippedIsReleasedWithoutNewRecords(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	org := makeOrganisations(t, d, 1)[0]
+	e := newExpectation()
+	n := newNode(t, d, t.TempDir(), 1, e)
+	defer func() { n.stop() }()
+	n.finish(n.admit(admission(org, true)), outcome(1))
+	n.shipper.o.Release = func(journal.Position) error { return nil } // killed before it could
+	n.flush()
+	n.reboot()
+	if !n.journal.Stats().Unreleased {
+		t.Fatal("the earlier boot's segment is gone already: nothing is tested")
+	}
+	n.flush()
+	if n.journal.Stats().Unreleased {
+		t.Error("the earlier boot's segment is still there")
+	}
+}

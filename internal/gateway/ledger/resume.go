@@ -43,6 +43,7 @@ func (s *Shipper) orient(ctx context.Context) error {
 	}
 	s.reportDamage()
 	s.at, s.open, s.known, s.unsure, s.aside = at, open, true, false, ""
+	s.release() // what an earlier boot shipped and did not live to release
 	return nil
 }
 

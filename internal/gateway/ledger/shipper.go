@@ -39,7 +39,7 @@ const batchBytes = 2 << 20
 
 // Queue says how far shipping is behind.
 type Queue struct {
-	Events   uint64        // durable and not shipped, as far as this boot's are
+	Events   uint64        // durable and not shipped, earlier boots' included; until the database has said once what it has, at most so many
 	Age      time.Duration // of the oldest event that an attempt failed to ship
 	Shipped  journal.Position
 	Open     int    // admissions whose outcome has not been shipped
@@ -191,7 +191,7 @@ func (s *Shipper) Queue() Queue {
 	defer s.mu.Unlock()
 	q := s.queue
 	if durable := s.journal.Durable(); q.Shipped.Boot != s.o.Boot {
-		q.Events = durable
+		q.Events = durable + s.journal.Earlier(q.Shipped)
 	} else if durable > q.Shipped.Seq {
 		q.Events = durable - q.Shipped.Seq
 	}
@@ -251,10 +251,16 @@ func (s *Shipper) shipBatch(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	s.advance()
+	s.release()
+	return b.events, s.fault("released")
+}
+
+// release lets the journal delete what is shipped and belongs to no request
+// that is still open.
+func (s *Shipper) release() {
 	if err := s.o.Release(before(s.open.oldest(after(s.at)))); err != nil {
 		s.o.Log.Error("releasing what was shipped of the journal failed; it is kept", "error", err)
 	}
-	return b.events, s.fault("released")
 }
 
 // build fills the batch with what the journal has after s.at.
