@@ -33,7 +33,7 @@ test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short 
 test-ollama: setup-test build ## against a real Ollama, built once from source (minutes)
 	scripts/test-ollama
 
-bench: setup-test build ## measure against nginx and httputil.ReverseProxy; BENCH=-full for the long run
+bench: build ## measure against nginx and httputil.ReverseProxy; BENCH=-full for the long run
 	scripts/setup bench
 	$(GO) run ./bench $(BENCH)
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -74,9 +75,13 @@ func (g *Gateway) serveModels(w http.ResponseWriter, r *http.Request) {
 	visible := g.visible(who, c.start)
 	var body any
 	if name = strings.TrimPrefix(name, "/"); name != "" {
-		i := sort.Search(len(visible), func(i int) bool { return visible[i].Name >= name })
-		if i == len(visible) || visible[i].Name != name {
-			g.refuse(w, r, d, problem.From(unknownModel(name, g.table.Load())))
+		table := g.table.Load()
+		i := -1
+		if lm := table.find(name); lm != nil {
+			i = slices.IndexFunc(visible, func(m ModelInfo) bool { return m.Name == lm.name })
+		}
+		if i < 0 {
+			g.refuse(w, r, d, problem.From(unknownModel(name, table)))
 			return
 		}
 		body = modelBody(d, visible[i])
