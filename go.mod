@@ -31,6 +31,7 @@ require (
 	github.com/pquerna/otp v1.5.0 // indirect
 	github.com/wneessen/go-mail v0.8.1 // indirect
 	golang.org/x/exp v0.0.0-20231110203233-9a3e6036ecaa // indirect
+	golang.org/x/term v0.47.0 // indirect
 )
 
 require (
