@@ -1,0 +1,87 @@
+package notify
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	mail "github.com/wneessen/go-mail"
+)
+
+// rendered is a message in words, ready to be stored.
+type rendered struct {
+	id           uuid.UUID
+	organisation uuid.UUID
+	template     Template
+	messageID    string
+	expires      time.Time
+	body         content
+}
+
+// content is what is sealed: everything that says who is written to and what.
+type content struct {
+	To      Address   `json:"to"`
+	From    Address   `json:"from"`
+	Locale  string    `json:"locale"`
+	Written time.Time `json:"written"` // the Date header: the same for every attempt
+	text
+}
+
+func (b *Outbox) render(m Message) (rendered, error) {
+	to, err := NewAddress("to", m.To.Name, m.To.Email)
+	if err != nil {
+		return rendered{}, err
+	}
+	locale := b.locale(m.Locale)
+	words, err := write(m.Template, locale, m.Fields)
+	if err != nil {
+		return rendered{}, err
+	}
+	now := b.clock().UTC()
+	life := m.Expires
+	if life <= 0 {
+		life = kinds[m.Template].expires
+	}
+	id := uuid.Must(uuid.NewV7())
+	return rendered{id: id, organisation: m.Organisation, template: m.Template, messageID: id.String() + "@" + b.from.Domain(),
+		expires: now.Add(life), body: content{To: to, From: b.from, Locale: locale, Written: now.Truncate(time.Second), text: words}}, nil
+}
+
+func (b *Outbox) locale(asked string) string {
+	for _, l := range []string{asked, b.config.Locale} {
+		if slices.Contains(Locales, l) {
+			return l
+		}
+	}
+	return Locales[0]
+}
+
+// compose writes the message as it goes over the wire (RFC 5322, MIME). It
+// depends only on what is stored, so that every attempt sends the same bytes.
+func compose(messageID string, c content) ([]byte, error) {
+	m := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("=_foundry_"+messageID[:8]+messageID[24:36]))
+	if err := m.FromFormat(c.From.Name, c.From.Email); err != nil {
+		return nil, fmt.Errorf("composing a message: %w", err)
+	}
+	if err := m.AddToFormat(c.To.Name, c.To.Email); err != nil {
+		return nil, fmt.Errorf("composing a message: %w", err)
+	}
+	m.Subject(c.Subject)
+	m.SetDateWithValue(c.Written)
+	m.SetMessageIDWithValue(messageID)
+	m.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no vacation replies
+	m.SetGenHeader("X-Auto-Response-Suppress", "All")
+	m.SetGenHeader("Content-Language", c.Locale)
+	m.SetBodyString(mail.TypeTextPlain, c.Text)
+	m.AddAlternativeString(mail.TypeTextHTML, c.HTML)
+	var out bytes.Buffer
+	if _, err := m.WriteTo(&out); err != nil {
+		return nil, fmt.Errorf("composing a message: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+func (c content) marshal() ([]byte, error) { return json.Marshal(c) }
