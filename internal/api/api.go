@@ -26,6 +26,8 @@ type Options struct {
 	Gateway  *gateway.Gateway
 	Verifier *access.Verifier
 	Store    *ledger.Store
+	People   *access.People
+	Sessions *access.Sessions
 	Status   func() any                                           // what the node says about itself
 	Link     func(principal.Principal) (string, time.Time, error) // makes a one-time sign-in link for the console
 	Log      *slog.Logger
@@ -50,6 +52,7 @@ func New(o Options) *API {
 	a.keys()
 	a.requests()
 	a.platform()
+	a.signIn()
 	return a
 }
 

@@ -20,6 +20,9 @@ const (
 	Key     Kind = "key"     // an API key of an organisation
 	Session Kind = "session" // a console session opened by a one-time link of the local socket: nobody signed in
 	Person  Kind = "person"  // a person who signed in
+
+	// Anonymous is somebody who has shown nothing yet: it may only sign in.
+	Anonymous Kind = "anonymous"
 )
 
 // Principal is who acts.
