@@ -42,6 +42,11 @@ func underGrant(organisation uuid.UUID, role principal.Role) principal.Principal
 	return with(as(organisation, role), func(p *principal.Principal) { p.Grant = grant })
 }
 
+// broken is the local socket after somebody broke the glass.
+func broken(organisation uuid.UUID) principal.Principal {
+	return principal.Principal{Kind: principal.Local, UID: 1000, Organisation: organisation, Grant: grant}
+}
+
 func in(organisation uuid.UUID) Resource { return Resource{Organisation: organisation, ID: "x"} }
 
 func ask1(e *Engine, p principal.Principal, a Action, r Resource) Decision {
@@ -77,7 +82,9 @@ func TestAttacksAreDenied(t *testing.T) {
 		{"a grant is used to read everybody's requests", underGrant(ward, principal.PlatformOperator), "request.list", in(uuid.Nil), CodeDenied, "own-organisation-only"},
 		{"a grant is used to change something", underGrant(ward, principal.PlatformAdministrator), "policy.set", in(ward), CodeDenied, DefaultPolicy},
 		{"a grant is approved by who asked for it", as(uuid.Nil, principal.PlatformSecurity), "grant.approve", Resource{Organisation: ward, ID: "g", Owner: anna}, CodeDenied, "four-eyes"},
-		{"a grant is approved without saying who asked", as(uuid.Nil, principal.PlatformSecurity), "grant.approve", in(ward), CodeDenied, "four-eyes"},
+		{"who broke the glass reads another organisation", broken(ward), "request.list", in(archive), CodeDenied, "local-under-a-grant"},
+		{"who broke the glass reads everybody's requests", broken(ward), "request.list", in(uuid.Nil), CodeDenied, "local-under-a-grant"},
+		{"who broke the glass changes a policy", broken(ward), "policy.set", in(ward), CodeDenied, "local-under-a-grant"},
 		{"shredding is approved by who asked for it", as(ward, principal.Administrator), "keys.approve", Resource{Organisation: ward, Owner: anna}, CodeDenied, "four-eyes"},
 		{"an API key makes a key", key, "key.create", in(ward), CodeInvalid, DefaultPolicy},
 		{"an API key reads its organisation's requests", key, "request.list", in(ward), CodeInvalid, DefaultPolicy},
@@ -114,6 +121,7 @@ func TestForgedPrincipalsAreDenied(t *testing.T) {
 		"an API key of nobody":           {Kind: principal.Key, ID: "k"},
 		"a local user with a role":       {Kind: principal.Local, Roles: principal.RolesOf(principal.PlatformAdministrator)},
 		"a local user with a grant":      {Kind: principal.Local, Grant: grant},
+		"somebody who showed nothing":    {Kind: principal.Anonymous},
 		"a local user in a client":       {Kind: principal.Local, Organisation: ward},
 		"a node in a client":             {Kind: principal.System, ID: "x", Organisation: ward},
 	} {
@@ -203,6 +211,7 @@ func TestAForbidThatFailsToEvaluateDeniesEverythingItTouches(t *testing.T) {
 	if err := e.add(broken, false); err != nil {
 		t.Fatal(err)
 	}
+	e.makeIndex()
 	q, wrong := ask(&Request{Principal: as(ward, principal.Developer), Action: "key.create", Resource: in(ward), Now: now, Mode: Production})
 	if wrong != "" {
 		t.Fatal(wrong)
@@ -226,6 +235,7 @@ func TestAPermitThatFailsToEvaluateDeniesToo(t *testing.T) {
 		when { context has second_factor_minutes && (context.second_factor_minutes + 9223372036854775807) > 0 };`)}, false); err != nil {
 		t.Fatal(err)
 	}
+	e.makeIndex()
 	if d := ask1(e, as(ward, principal.Viewer), "key.list", in(ward)); d.Allowed || d.Code != CodeFault {
 		t.Errorf("%+v", d)
 	}

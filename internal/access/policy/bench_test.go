@@ -11,7 +11,11 @@ import (
 // authorizeBare is Cedar's own answer, without what Decide adds.
 func authorizeBare(e *Engine, q *question) (bool, cedar.Diagnostic) {
 	s := e.entitiesOf(q)
-	verdict, why := cedar.Authorize(e, s, e.requestOf(q, s))
+	all := relevant{}
+	for i := range e.policies {
+		all = append(all, &e.policies[i])
+	}
+	verdict, why := cedar.Authorize(all, s, e.requestOf(q, s))
 	return verdict == cedar.Allow, why
 }
 

@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"hash/maphash"
-	"iter"
 	"sync/atomic"
 
 	"github.com/cedar-policy/cedar-go"
@@ -19,7 +18,8 @@ type Engine struct {
 	policies  []named
 	validator *validate.Validator
 	actions   map[cedar.String]cedar.Entity
-	valid     map[validKey]bool
+	valid     map[scope]bool
+	index     map[scope]relevant
 	contexts  [contextCount]atomic.Pointer[cedar.Record]
 	digest    string
 
@@ -35,7 +35,8 @@ type named struct {
 	policy           *cedar.Policy
 }
 
-type validKey struct {
+// scope is what a policy is chosen by.
+type scope struct {
 	who    cedar.EntityType
 	action Action
 }
@@ -46,17 +47,6 @@ const recentSize = 4096
 type remembered struct {
 	question question
 	decision Decision
-}
-
-// All lists the policies in their order: what cedar.Authorize asks for.
-func (e *Engine) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
-	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for i := range e.policies {
-			if !yield(cedar.PolicyID(e.policies[i].id), e.policies[i].policy) {
-				return
-			}
-		}
-	}
 }
 
 // context returns the context of an index, made on first use.
@@ -78,7 +68,7 @@ func (e *Engine) Decide(r Request) Decision {
 	if wrong != "" {
 		return Decision{Code: CodeInvalid, Policy: DefaultPolicy, Reason: "The request is not a valid one: " + wrong + "."}
 	}
-	if !e.valid[validKey{kindTypes[q.kind], q.action}] {
+	if !e.valid[scope{kindTypes[q.kind], q.action}] {
 		return e.explain(&q, Decision{Code: CodeInvalid, Policy: DefaultPolicy, Reason: "The request is not a valid one: a " + string(q.kind) + " principal never does this."})
 	}
 	slot := &e.recent[maphash.Comparable(e.seed, q)%recentSize]
@@ -122,7 +112,7 @@ func (e *Engine) evaluate(q *question) (d Decision) {
 		}
 	}()
 	s := e.entitiesOf(q)
-	verdict, why := cedar.Authorize(e, s, e.requestOf(q, s))
+	verdict, why := cedar.Authorize(e.index[scope{kindTypes[q.kind], q.action}], s, e.requestOf(q, s))
 	if len(why.Errors) > 0 {
 		id := string(why.Errors[0].PolicyID)
 		return Decision{Code: CodeFault, Policy: id, Reason: "The policy " + quoted(id) + " could not be evaluated, so nothing is allowed."}
@@ -169,7 +159,7 @@ func (e *Engine) explain(q *question, d Decision) Decision {
 				as.id = "somebody"
 			}
 			as.facts = refreshed(factsIndex(e.mode(q.facts), false, 0))
-			if e.valid[validKey{typePerson, q.action}] && e.evaluate(&as).Allowed {
+			if e.valid[scope{typePerson, q.action}] && e.evaluate(&as).Allowed {
 				d.Nearest, d.HasNearest = role, true
 			}
 		}

@@ -117,7 +117,15 @@ func implausible(p *principal.Principal) string {
 		if p.ID == "" || p.Organisation == uuid.Nil {
 			return "an API key has an id and an organisation"
 		}
-	case principal.Local, principal.Session, principal.System:
+	case principal.Local:
+		if (p.Organisation == uuid.Nil) != (p.Grant == uuid.Nil) {
+			return "the local socket acts in an organisation only under a grant"
+		}
+		if p.Roles != 0 || !p.SecondFactor.IsZero() {
+			return "only a person has roles or a second factor"
+		}
+		return ""
+	case principal.Session, principal.System:
 		if p.Organisation != uuid.Nil {
 			return "a " + string(p.Kind) + " principal belongs to no organisation"
 		}

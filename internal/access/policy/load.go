@@ -41,7 +41,7 @@ func quoted(s string) string { return strconv.Quote(s) }
 // a built-in forbid, and a set under which nobody could manage people or
 // policies any more is refused.
 func Load(extra ...Source) (*Engine, error) {
-	e := &Engine{seed: maphash.MakeSeed(), actions: map[cedar.String]cedar.Entity{}, valid: map[validKey]bool{}}
+	e := &Engine{seed: maphash.MakeSeed(), actions: map[cedar.String]cedar.Entity{}, valid: map[scope]bool{}}
 	var err error
 	if e.validator, err = newValidator(); err != nil {
 		return nil, err
@@ -65,6 +65,7 @@ func Load(extra ...Source) (*Engine, error) {
 	if err := e.makeValid(); err != nil {
 		return nil, err
 	}
+	e.makeIndex()
 	if len(extra) > 0 {
 		if err := e.lockedOut(); err != nil {
 			return nil, err
@@ -127,7 +128,7 @@ func (e *Engine) makeValid() error {
 			if err := e.validator.Entity(s.resource); err != nil {
 				return fmt.Errorf("validating a %s: %w", a.Type(), err)
 			}
-			e.valid[validKey{who, a}] = e.validator.Request(e.requestOf(&q, s)) == nil
+			e.valid[scope{who, a}] = e.validator.Request(e.requestOf(&q, s)) == nil
 		}
 	}
 	return nil
