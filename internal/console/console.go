@@ -104,6 +104,8 @@ func (c *Console) routes() {
 		"GET " + toOrganisations + "/{name}":            c.organisation,
 		"POST " + toOrganisations + "/{name}/keys":      c.createKey,
 		"POST " + toOrganisations + "/{name}/budgets":   c.setBudget,
+		"GET " + toOrganisations + "/{name}/policy":     c.policyPage,
+		"POST " + toOrganisations + "/{name}/policy":    c.setPolicy,
 		"GET " + toKeys + "/{id}/revoke":                c.revokePage,
 		"POST " + toKeys + "/{id}/revoke":               c.revoke,
 		"GET " + toExplain:                              c.explain,

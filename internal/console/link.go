@@ -41,6 +41,8 @@ func decisionLink(org uuid.UUID, hash [16]byte) templ.SafeURL {
 	return templ.SafeURL(toRefusals + "/" + org.String() + "/" + hexText(hash))
 }
 
+func policyLink(name string) templ.SafeURL { return organisationLink(name) + "/policy" }
+
 func revokeLink(key string) templ.SafeURL {
 	return templ.SafeURL(toKeys + "/" + url.PathEscape(key) + "/revoke")
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -14,8 +15,10 @@ import (
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
 
-// SetPolicy replaces an organisation's policy.
-func SetPolicy(ctx context.Context, d *db.DB, p principal.Principal, org uuid.UUID, policy sovereignty.Policy) error {
+// SetPolicy replaces an organisation's policy. With a version, as StoredPolicy
+// told it, it does so only while that is still the one in force: nobody
+// overwrites what somebody else changed meanwhile.
+func SetPolicy(ctx context.Context, d *db.DB, p principal.Principal, org uuid.UUID, policy sovereignty.Policy, version ...int64) error {
 	if err := policy.Validate(); err != nil {
 		return err
 	}
@@ -31,17 +34,41 @@ func SetPolicy(ctx context.Context, d *db.DB, p principal.Principal, org uuid.UU
 		return fmt.Errorf("writing the policy: %w", err)
 	}
 	return d.Org(ctx, org, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO organisation_policies (organisation_id, document) VALUES ($1, $2)
+		tag, err := tx.Exec(ctx, `INSERT INTO organisation_policies (organisation_id, document) VALUES ($1, $2)
 			ON CONFLICT (organisation_id) DO UPDATE SET document = excluded.document,
-				version = organisation_policies.version + 1, changed_at = now()`, org, body)
+				version = organisation_policies.version + 1, changed_at = now()
+			WHERE cardinality($3::bigint[]) = 0 OR organisation_policies.version = ANY ($3)`, org, body, append([]int64{}, version...))
 		if err != nil {
 			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return problem.New(problem.Conflict, "policy-changed", "Somebody else changed this policy meanwhile.").
+				WithMend("Look at what it says now, and make your change to that.")
 		}
 		if err := audit.Append(ctx, tx, p, org, "policy.set", org.String(), json.RawMessage(body)); err != nil {
 			return err
 		}
 		return db.Touch(ctx, tx)
 	})
+}
+
+// StoredPolicy returns an organisation's policy as the database has it, with
+// its version; version 0 is the policy of an organisation that never set one.
+func StoredPolicy(ctx context.Context, d *db.DB, org uuid.UUID) (policy sovereignty.Policy, version int64, err error) {
+	var body []byte
+	err = d.Org(ctx, org, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT document, version FROM organisation_policies WHERE organisation_id = $1`, org).Scan(&body, &version)
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sovereignty.DefaultPolicy(), 0, nil
+	case err != nil:
+		return sovereignty.Policy{}, 0, fmt.Errorf("reading the policy: %w", err)
+	}
+	if policy, err = sovereignty.ParsePolicy(body); err != nil {
+		return sovereignty.Policy{}, version, nil // as loadPolicies reads it: it allows nothing
+	}
+	return policy, version, nil
 }
 
 // loadPolicies reads every policy. One that no longer parses counts as the
