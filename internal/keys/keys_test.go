@@ -10,6 +10,16 @@ import (
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
+// keyDir is a directory that is its owner's alone.
+func keyDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func open(t *testing.T, o Options) *Keyring {
 	t.Helper()
 	k, err := Open(o)
@@ -20,7 +30,7 @@ func open(t *testing.T, o Options) *Keyring {
 }
 
 func TestSealedValuesOpenOnlyInTheirPlaceAndAfterARestart(t *testing.T) {
-	dir := t.TempDir()
+	dir := keyDir(t)
 	sealed, err := open(t, Options{Dir: dir}).Seal([]byte("client content"), []byte("org/table/column/row"))
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +52,7 @@ func TestSealedValuesOpenOnlyInTheirPlaceAndAfterARestart(t *testing.T) {
 }
 
 func TestMACKeysDifferByPurposeAndLast(t *testing.T) {
-	dir := t.TempDir()
+	dir := keyDir(t)
 	a, _ := open(t, Options{Dir: dir}).MACKey("token")
 	b, _ := open(t, Options{Dir: dir}).MACKey("token")
 	c, _ := open(t, Options{Dir: dir}).MACKey("session")
@@ -64,7 +74,7 @@ func TestBadKeyMaterialIsRefusedByName(t *testing.T) {
 			os.WriteFile(filepath.Join(d, "kek"), []byte("AAAA"), 0o600)
 			return Options{Dir: d}
 		}},
-		{"another KEK", "keyset-unreadable", func(d string) Options {
+		{"another KEK", "kek-wrong", func(d string) Options {
 			other := filepath.Join(d, "other")
 			open(&testing.T{}, Options{Dir: other})
 			return Options{Dir: d, KEKFile: filepath.Join(other, "kek")}
@@ -82,7 +92,7 @@ func TestBadKeyMaterialIsRefusedByName(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := keyDir(t)
 			open(t, Options{Dir: dir})
 			_, err := Open(c.damage(dir))
 			var p *problem.Error
@@ -110,7 +120,7 @@ func TestKeyFilesAreForTheirOwnerOnly(t *testing.T) {
 // A process may be killed at any step while it makes the key material.
 func TestKeyMaterialIsMadeWholeOrNotAtAll(t *testing.T) {
 	for steps := range 4 { // files that had been moved into place
-		dir := t.TempDir()
+		dir := keyDir(t)
 		first := open(t, Options{Dir: dir})
 		sealed, err := first.Seal([]byte("secret"), []byte("here"))
 		if err != nil {
@@ -132,7 +142,7 @@ func TestKeyMaterialIsMadeWholeOrNotAtAll(t *testing.T) {
 			t.Errorf("after %d steps: the move was not finished", steps)
 		}
 	}
-	dir := t.TempDir()
+	dir := keyDir(t)
 	if err := os.MkdirAll(filepath.Join(dir, making), 0o700); err != nil {
 		t.Fatal(err)
 	}

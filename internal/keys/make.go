@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -30,7 +31,7 @@ const (
 // half of it would look like a loss of the other half. It is written into a
 // directory of its own, a rename says that it is complete, and then it moves
 // into place; whoever is killed in between leaves the move to the next start.
-func makeAll(o Options, kekPath string) error {
+func makeAll(o Options) error {
 	dir := filepath.Join(o.Dir, making)
 	if err := os.RemoveAll(dir); err != nil {
 		return unreadable(dir, err)
@@ -38,18 +39,18 @@ func makeAll(o Options, kekPath string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return unreadable(dir, err)
 	}
-	if o.KEKFile == "" && !exists(kekPath) {
-		kek := make([]byte, kekBytes)
-		_, _ = rand.Read(kek) // never fails (crypto/rand)
-		if err := writeNew(filepath.Join(dir, filepath.Base(kekPath)), []byte(base64.StdEncoding.EncodeToString(kek)+"\n")); err != nil {
+	provider := o.Provider
+	if m, ok := provider.(maker); ok {
+		var err error
+		if provider, err = m.make(o.Dir, dir); err != nil {
 			return err
 		}
-		kekPath = filepath.Join(dir, filepath.Base(kekPath))
 	}
-	wrap, err := readKEK(kekPath)
+	keks, err := loadKeks(context.Background(), provider, nil, o.Patience)
 	if err != nil {
 		return err
 	}
+	wrap := keks.Current().aead
 	if err := makeKeyset(filepath.Join(dir, aeadFile), wrap, aead.XAES256GCM192BitNonceKeyTemplate()); err != nil {
 		return err
 	}
@@ -66,6 +67,26 @@ func makeAll(o Options, kekPath string) error {
 		return err
 	}
 	return moveMade(o.Dir)
+}
+
+// maker is a provider whose key Foundry makes where there is none. It writes
+// the key into making, if that key belongs into dir; otherwise in its own
+// place. It returns the provider that reads it now.
+type maker interface {
+	make(dir, making string) (Provider, error)
+}
+
+// freshKEK makes 32 random bytes. The caller wipes them.
+func freshKEK() []byte {
+	kek := make([]byte, kekBytes)
+	_, _ = rand.Read(kek) // never fails (crypto/rand)
+	return kek
+}
+
+func encodeKEK(kek []byte) []byte {
+	text := make([]byte, base64.StdEncoding.EncodedLen(len(kek)), base64.StdEncoding.EncodedLen(len(kek))+1)
+	base64.StdEncoding.Encode(text, kek)
+	return append(text, '\n')
 }
 
 func makeKeyset(path string, wrap tink.AEAD, template *tinkpb.KeyTemplate) error {
@@ -132,4 +153,31 @@ func syncDir(dir string) error {
 		return unreadable(dir, err)
 	}
 	return nil
+}
+
+// replace writes a file in one durable step: whoever is killed leaves either
+// what was there or what is to be.
+func replace(path string, body []byte) error {
+	tmp := filepath.Join(filepath.Dir(path), leftover+filepath.Base(path))
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return unreadable(tmp, err)
+	}
+	if err := writeNew(tmp, body); err != nil {
+		_ = os.Remove(tmp)
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return unreadable(path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// leftover begins the names of files that were being written.
+const leftover = ".new-"
+
+func removeLeftovers(dir string) {
+	found, _ := filepath.Glob(filepath.Join(dir, leftover+"*")) // a well-formed pattern
+	for _, path := range found {
+		_ = os.Remove(path)
+	}
 }
