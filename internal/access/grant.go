@@ -146,7 +146,7 @@ type NewGrant struct {
 	Reason       string
 	Ticket       string
 	Duration     time.Duration // zero: GrantDefault
-	Holder       uuid.UUID     // break-glass only: the person who gets in; zero: the local user
+	Holder       uuid.UUID     // break-glass only: the person of the platform who gets in
 }
 
 // check validates and completes a request.

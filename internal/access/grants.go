@@ -66,9 +66,9 @@ func (s *Grants) Request(ctx context.Context, p principal.Principal, in NewGrant
 	return s.made(ctx, g, err)
 }
 
-// BreakGlass opens access without approval, over the local socket only, for
-// when nobody can sign in or approve. It raises the alarm, the client sees it,
-// and somebody else has to review it afterwards.
+// BreakGlass gives a person of the platform access without approval, over the
+// local socket only, for when nobody can approve. It raises the alarm, the
+// client sees it, and somebody else has to review it afterwards.
 func (s *Grants) BreakGlass(ctx context.Context, p principal.Principal, in NewGrant) (Grant, error) {
 	if err := in.check(BreakGlassMost); err != nil {
 		return Grant{}, err
@@ -81,14 +81,10 @@ func (s *Grants) BreakGlass(ctx context.Context, p principal.Principal, in NewGr
 	if err := s.Guard.Authorise(ctx, p, "break-glass.open", policy.Resource{Type: "break-glass"}); err != nil {
 		return Grant{}, err
 	}
-	holder := p.String()
-	if in.Holder != uuid.Nil {
-		holder = "person:" + in.Holder.String()
-		if err := s.active(ctx, in.Holder); err != nil {
-			return Grant{}, err
-		}
+	if err := s.active(ctx, in.Holder); err != nil {
+		return Grant{}, err
 	}
-	g := grantOf(in, GrantBreakGlass, p.String(), holder)
+	g := grantOf(in, GrantBreakGlass, p.String(), "person:"+in.Holder.String())
 	err := s.DB.Org(ctx, in.Organisation, func(tx pgx.Tx) error {
 		if err := insertGrant(ctx, tx, &g); err != nil {
 			return err
@@ -262,10 +258,8 @@ func (s *Grants) Review(ctx context.Context, p principal.Principal, id uuid.UUID
 	case g.Kind != GrantBreakGlass:
 		return Grant{}, problem.New(problem.Conflict, "grant-reviewed", "Only a break-glass grant is reviewed; this one was approved.")
 	}
-	if personOf(g.Holder) != "" {
-		if err := s.differentPeople(ctx, p.ID, personOf(g.Holder)); err != nil {
-			return Grant{}, err
-		}
+	if err := s.differentPeople(ctx, p.ID, personOf(g.Holder)); err != nil {
+		return Grant{}, err
 	}
 	err = s.DB.Org(ctx, g.Organisation, func(tx pgx.Tx) error {
 		if err := insertEvent(ctx, tx, &g, "reviewed", p, side, note, nil); err != nil {
@@ -289,7 +283,7 @@ func (s *Grants) Review(ctx context.Context, p principal.Principal, id uuid.UUID
 //
 // Ask it anew for every request: a grant that is ended ends at once.
 func (s *Grants) UseGrant(ctx context.Context, p principal.Principal, org uuid.UUID, scope Scope) (principal.Principal, error) {
-	if p.Kind != principal.Person && p.Kind != principal.Local || !p.Platform() || org == uuid.Nil {
+	if p.Kind != principal.Person || !p.Platform() || org == uuid.Nil {
 		return p, s.deny(ctx, p, org, "grant.use", errNoGrant(scope))
 	}
 	found := uuid.Nil

@@ -205,6 +205,9 @@ func (s *Grants) name(ctx context.Context, grants []Grant) error {
 			ids = append(ids, id)
 		}
 	}
+	if len(ids) == 0 {
+		return nil
+	}
 	names, err := s.Names(ctx, ids)
 	if err != nil {
 		return fmt.Errorf("naming the holders of grants: %w", err)

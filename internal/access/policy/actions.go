@@ -158,8 +158,11 @@ var securityRules = []rule{
 	{"grant.review", "look at what was done after the glass was broken", administrative, approves | secures},
 	{"grant.rule", "say who may approve access to an organisation's data", administrative, approves},
 	{"grant.revoke", "end access to client data at once", administrative | nodeAlways, approves | watches},
+	{"grant.rule", "say who may approve access to client data", administrative, governs},
 	{"register.read", "see who has which access, since when and why", read, inspects | watches},
 	{"register.compare", "compare the register of access with what is so", nodeAlways, secures},
+	{"register.review", "start a review of who has which access", administrative, governs | secures},
+	{"register.confirm", "confirm or withdraw an access in a review", administrative, governs | secures},
 	{"register.export", "take the register of access along", read, inspects | watches},
 
 	{"audit.list", "read the audit log", read | auditLog, inspects | watches},

@@ -6,15 +6,15 @@
 -- rejected, used, ended) are rows of their own, from which its state is told.
 -- The application cannot say when a row was made: that column is not granted.
 --
--- Who asked and who holds are principals ("person:<id>", "local:uid=0"); no
--- name or address of anybody is here.
+-- Who asked and who holds are principals ("person:<id>", and "local:uid=0" for
+-- who broke the glass); no name or address of anybody is here.
 
 CREATE TABLE staff_grants (
     id               uuid PRIMARY KEY,
     organisation_id  uuid NOT NULL REFERENCES organisations (id),   -- whose data
     kind             text NOT NULL CHECK (kind IN ('request', 'break-glass')),
     requester        text NOT NULL CHECK (requester ~ '^(person:[0-9a-f-]{36}|local:uid=\d+)$'),
-    holder           text NOT NULL CHECK (holder ~ '^(person:[0-9a-f-]{36}|local:uid=\d+)$'),   -- who may use it
+    holder           text NOT NULL CHECK (holder ~ '^person:[0-9a-f-]{36}$'),                    -- who may use it
     scopes           text[] NOT NULL CHECK (cardinality(scopes) > 0 AND scopes <@ ARRAY['requests', 'billing', 'audit', 'settings']),
     reason           text NOT NULL CHECK (length(reason) BETWEEN 10 AND 1000),
     ticket           text NOT NULL CHECK (length(ticket) BETWEEN 1 AND 100),
