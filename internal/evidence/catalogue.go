@@ -1,0 +1,86 @@
+package evidence
+
+import "time"
+
+// Wiring is how the collectors reach what they look at. What is nil is not
+// built in yet: its control is inconclusive and says so, never green.
+type Wiring struct {
+	Listeners func() []Listener
+	Plain     func() (plain, https string)
+	Now       func() time.Time
+
+	Routes    Collect // O-03
+	Storage   Collect // O-06: volumes, swap, core dumps
+	Search    Collect // O-06: a canary in all files
+	Apart     Collect // O-07
+	Hashes    Collect // O-12
+	Canary    Collect // O-13
+	Register  Collect // O-14
+	SignIn    Collect // O-15
+	Denials   Collect // O-16
+	Synthetic Collect // O-17
+}
+
+const (
+	hour = time.Hour
+	day  = 24 * time.Hour
+)
+
+// Catalogue lists the controls that there are, in the order of the obligations.
+func Catalogue(w Wiring) []Control {
+	part := func(name string, c Collect, missing string) Collect {
+		return Parts(Part{Name: name, Collect: c, Missing: missing})
+	}
+	return []Control{
+		{ID: "O-03", Title: "Data leaves the EEA only for inference that the organisation's policy allows", Source: "Security policy, section 2",
+			Checks:    "A canary request to every provider that the default policy forbids must be refused.",
+			Collector: "gateway-canary", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute, PerNode: true,
+			Collect: part("canary calls", w.Routes, "Nothing asks the gateway yet.")},
+		{ID: "O-06", Title: "Database, backups and files are encrypted with AES-256", Source: "Security policy, section 3",
+			Checks:    "The volumes of the data, swap and core dumps are encrypted or off, and a canary is in no file in plaintext.",
+			Collector: "encryption", Version: "1", Every: 6 * hour, Fresh: day, Timeout: 10 * time.Minute, PerNode: true,
+			Collect: Parts(Part{"storage", w.Storage, "Nothing reads the node's storage yet."}, Part{"canary search", w.Search, "Nothing searches the files for a canary yet."})},
+		{ID: "O-07", Title: "Keys are kept apart from the data", Source: "Security policy, section 3",
+			Checks:    "The key-encryption key lies on another volume than data and backups, and no file among them holds a copy.",
+			Collector: "key-material", Version: "1", Every: 6 * hour, Fresh: day, Timeout: 5 * time.Minute, PerNode: true,
+			Collect: part("key-encryption key", w.Apart, "Nothing looks for key material yet.")},
+		{ID: "O-07.escrow", Title: "Somebody else holds a copy of the key-encryption key", Source: "Security policy, section 3; continuity plan, section 4.2",
+			Checks: "No machine can see what lies in a safe. An owner states where the escrowed copy is and when it was last tried.",
+			Fresh:  365 * day},
+		{ID: "O-08", Title: "All client traffic uses TLS 1.3", Source: "Security policy, section 3",
+			Checks:    "A handshake with every listener of the node must end in TLS 1.3, with a certificate that holds.",
+			Collector: "tls-handshake", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute, PerNode: true, Collect: TLS13(w.Listeners, w.Now)},
+		{ID: "O-09", Title: "TLS 1.1 and older are refused", Source: "Security policy, section 3",
+			Checks:    "Offers of SSL 3.0, TLS 1.0, 1.1 and 1.2 alone must be refused by every listener.",
+			Collector: "tls-old-versions", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: 2 * time.Minute, PerNode: true, Collect: OldTLS(w.Listeners)},
+		{ID: "O-10", Title: "HTTP is redirected to HTTPS", Source: "Security policy, section 3",
+			Checks:    "Requests to the plain-HTTP listener must be answered with a permanent redirect that keeps the path.",
+			Collector: "http-redirect", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute, PerNode: true, Collect: Redirect(w.Plain)},
+		{ID: "O-11", Title: "Connections have forward secrecy", Source: "Security policy, section 3",
+			Checks:    "Full and resumed handshakes must agree on a fresh key by (EC)DHE; an offer without one must be refused.",
+			Collector: "tls-forward-secrecy", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute, PerNode: true, Collect: ForwardSecrecy(w.Listeners)},
+		{ID: "O-12", Title: "Tokens and credentials are hashed with bcrypt", Source: "Security policy, section 3",
+			Checks:    "Every row of every column that holds a credential must be a bcrypt hash of at least the agreed cost, and no such column is unlisted.",
+			Collector: "bcrypt-rows", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: 5 * time.Minute, Collect: part("columns", w.Hashes, "Nothing reads the hashes yet.")},
+		{ID: "O-13", Title: "Credentials are never stored in plaintext", Source: "Security policy, section 3",
+			Checks:    "A canary credential is shown to the node and then looked for in the text of every table and in the logs.",
+			Collector: "credential-canary", Version: "1", Every: 6 * hour, Fresh: day, Timeout: 10 * time.Minute, PerNode: true,
+			Collect: part("canary", w.Canary, "Nothing shows and searches a canary yet.")},
+		{ID: "O-14", Title: "There is an access register, reviewed regularly", Source: "Security policy, section 4",
+			Checks:    "The register must be fresh and agree with the accounts that exist.",
+			Collector: "access-register", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
+			Collect: part("access register", w.Register, "There is no access register yet.")},
+		{ID: "O-15", Title: "Administrative access needs a second factor", Source: "Security policy, section 4",
+			Checks:    "An administrator's sign-in with the right password and no second factor must be refused.",
+			Collector: "sign-in-probe", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("administrator sign-in", w.SignIn, "Nothing tries to sign in without a second factor yet.")},
+		{ID: "O-16", Title: "Access follows roles", Source: "Security policy, section 4",
+			Checks:    "Requests without credentials, with forged ones and with those of another organisation must be denied.",
+			Collector: "negative-probes", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute, PerNode: true,
+			Collect: part("negative probes", w.Denials, "Nothing asks what must be denied yet.")},
+		{ID: "O-17", Title: "Significant accesses are in the audit log", Source: "Security policy, section 4",
+			Checks:    "A synthetic access must be in the audit log within seconds, with a valid proof.",
+			Collector: "synthetic-access", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: 2 * time.Minute,
+			Collect: part("synthetic access", w.Synthetic, "Nothing makes a synthetic access yet.")},
+	}
+}
