@@ -31,7 +31,7 @@ cli
 // parts lists the packages inside gateway, by the same rule.
 const parts = `
 wire
-translate upstream journal
+translate upstream journal lane
 simulator ledger
 gateway
 `

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/gateway/lane"
 	"github.com/missionopsai/foundry/internal/problem"
 	"golang.org/x/sys/unix"
 )
@@ -22,15 +23,20 @@ type server struct {
 	name     string
 	listener net.Listener
 	http     *http.Server
+	lane     *lane.Server // in front of http where model requests come in; nil elsewhere
 }
 
 func (s *server) stop(ctx context.Context) error {
 	if s.http == nil {
 		return s.listener.Close()
 	}
-	err := s.http.Shutdown(ctx)
+	shutdown, end := s.http.Shutdown, s.http.Close
+	if s.lane != nil {
+		shutdown, end = s.lane.Shutdown, s.lane.Close
+	}
+	err := shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return s.http.Close() // clients that do not even read the error
+		return end() // clients that do not even read the error
 	}
 	return err
 }
@@ -143,11 +149,12 @@ func (d *Daemon) serve() {
 			s.http.Handler = d.local()
 			s.http.ConnContext = peerContext
 		}
+		serve := s.http.Serve
+		if s.name == "https" || s.name == "proxy" {
+			s.lane = lane.New(s.http)
+			serve = s.lane.Serve
+		}
 		d.running.Go(func() {
-			serve := s.http.Serve
-			if s.http.TLSConfig != nil {
-				serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
-			}
 			if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				d.failed <- fmt.Errorf("listening on %s ended: %w", s.name, err)
 			}
