@@ -21,18 +21,26 @@ func (a *API) ServePublic(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	client := clientOf(r)
 	r = r.WithContext(context.WithValue(r.Context(), clientKey{}, client))
+	if a.People == nil || a.Sessions == nil {
+		problem.Write(w, problem.New(problem.Unavailable, "sign-in-closed", "Nobody can sign in here yet.").WithRetry(5*time.Second))
+		return
+	}
 	if signInPaths[r.URL.Path] && r.Method == http.MethodPost {
 		a.Serve(w, r, principal.Principal{Kind: principal.Anonymous})
 		return
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if a.Sessions == nil || !strings.EqualFold(scheme, "Bearer") || token == "" {
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="foundry"`) // RFC 6750
 		problem.Write(w, problem.New(problem.Unauthenticated, "session-missing", "This needs a signed-in session.").
 			WithMend("Run `foundry login`, or send the session's token as `Authorization: Bearer fds_…`."))
 		return
 	}
-	p, _, err := a.Sessions.Check(r.Context(), time.Now(), strings.TrimSpace(token))
+	check := a.Sessions.Check
+	if enrolmentPaths[r.URL.Path] {
+		check = a.Sessions.CheckEnrolment
+	}
+	p, _, err := check(r.Context(), time.Now(), strings.TrimSpace(token))
 	if err != nil {
 		if problem.From(err).Kind == problem.Unauthenticated {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="foundry", error="invalid_token"`)
@@ -69,7 +77,27 @@ func (c *Anybody) Resolve(ctx huma.Context) []error {
 }
 
 // signInPaths are the operations that a caller who is nobody yet may ask for.
-var signInPaths = map[string]bool{"/api/v1/signin": true, "/api/v1/signin/factor": true}
+var signInPaths = map[string]bool{"/api/v1/signin": true, "/api/v1/signin/factor": true, "/api/v1/invitation/accept": true}
+
+// enrolmentPaths are open to a session that must still enrol a second factor.
+var enrolmentPaths = map[string]bool{"/api/v1/session": true, "/api/v1/session/totp": true, "/api/v1/session/totp/confirm": true}
+
+type accept struct {
+	Anybody
+	Body struct {
+		Token    string `json:"token" maxLength:"200" doc:"From the invitation."`
+		Name     string `json:"name,omitempty" maxLength:"200" doc:"Default: the name in the invitation."`
+		Password string `json:"password" maxLength:"1024"`
+	}
+}
+
+type confirmTOTP struct {
+	Caller
+	Body struct {
+		Ceremony string `json:"ceremony"`
+		Code     string `json:"code" maxLength:"64"`
+	}
+}
 
 type signIn struct {
 	Anybody
@@ -120,6 +148,15 @@ func (a *API) signIn() {
 			return a.People.SignInRecovery(ctx, in.Client, in.Body.Ceremony, in.Body.Code)
 		}
 		return a.People.SignInTOTP(ctx, in.Client, in.Body.Ceremony, in.Body.Code)
+	})
+	register(a, http.MethodPost, "/invitation/accept", "invitation-accept", "Accept an invitation as somebody who is new here", func(ctx context.Context, in *accept) (access.SignedIn, error) {
+		return a.People.Accept(ctx, in.Client, in.Body.Token, access.Acceptance{Name: in.Body.Name, Password: in.Body.Password})
+	})
+	register(a, http.MethodPost, "/session/totp", "totp-begin", "Begin to enrol an authenticator app", func(ctx context.Context, in *struct{ Caller }) (access.TOTPEnrolment, error) {
+		return a.People.BeginTOTP(ctx, in.Principal)
+	})
+	register(a, http.MethodPost, "/session/totp/confirm", "totp-confirm", "Enrol the authenticator app with its first code", func(ctx context.Context, in *confirmTOTP) (access.Enrolled, error) {
+		return a.People.ConfirmTOTP(ctx, in.Principal, in.Body.Ceremony, in.Body.Code)
 	})
 	register(a, http.MethodPost, "/session/step-up", "session-step-up", "Show a second factor again, for administrative acts", func(ctx context.Context, in *stepUp) (access.SignedIn, error) {
 		return a.People.StepUpTOTP(ctx, in.Principal, in.Client, in.Body.Code)

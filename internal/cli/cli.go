@@ -28,6 +28,7 @@ type app struct {
 	out     io.Writer
 	err     io.Writer
 	dataDir string
+	server  string
 	json    bool
 }
 
@@ -111,14 +112,15 @@ on the same data directory.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", envOr("FOUNDRY_DATA_DIR", ""), "the node's data directory (default ./var, or FOUNDRY_DATA_DIR)")
+	root.PersistentFlags().StringVar(&a.server, "server", envOr("FOUNDRY_SERVER", ""), "act on this server, where you signed in with login (or FOUNDRY_SERVER)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
-	root.AddGroup(&cobra.Group{ID: "node", Title: "This node:"}, &cobra.Group{ID: "clients", Title: "Organisations and keys:"},
+	root.AddGroup(&cobra.Group{ID: "node", Title: "This node:"}, &cobra.Group{ID: "clients", Title: "People, organisations and keys:"},
 		&cobra.Group{ID: "requests", Title: "Requests and cost:"})
 	for _, c := range []*cobra.Command{a.up(), a.status(), a.console(), a.ca(), a.config(), a.database(), a.journal(), a.audit()} {
 		c.GroupID = "node"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{a.org(), a.key()} {
+	for _, c := range []*cobra.Command{a.accept(), a.login(), a.logout(), a.whoami(), a.stepUp(), a.org(), a.key()} {
 		c.GroupID = "clients"
 		root.AddCommand(c)
 	}

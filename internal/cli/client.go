@@ -3,12 +3,15 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -26,8 +29,22 @@ func (a *app) dir() string {
 	return "var"
 }
 
-// call asks the node's local interface and decodes its answer.
+// call asks the node and decodes its answer: as the person who signed in with
+// `foundry login`, or else over the local socket as the operating system's
+// user.
 func (a *app) call(ctx context.Context, method, path string, in, out any) error {
+	s, err := a.session()
+	if err != nil {
+		return err
+	}
+	if s != nil {
+		return a.remote(ctx, s, method, path, in, out)
+	}
+	return a.local(ctx, method, path, in, out)
+}
+
+// local asks the node that runs on the data directory over its socket.
+func (a *app) local(ctx context.Context, method, path string, in, out any) error {
 	abs, err := filepath.Abs(a.dir())
 	if err != nil {
 		return err
@@ -36,6 +53,36 @@ func (a *app) call(ctx context.Context, method, path string, in, out any) error 
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
+	return exchange(ctx, client, method, "http://foundry"+path, "", in, out, func(err error) error { return unreachable(a.dir(), socket, err) })
+}
+
+// remote asks a server over HTTPS in the name of a session.
+func (a *app) remote(ctx context.Context, s *savedSession, method, path string, in, out any) error {
+	config := &tls.Config{MinVersion: tls.VersionTLS13}
+	if s.Authority != "" {
+		config.RootCAs = x509.NewCertPool()
+		config.RootCAs.AppendCertsFromPEM([]byte(s.Authority))
+	}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment},
+		// A token goes to the server it was made for and nowhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return exchange(ctx, client, method, s.Server+path, s.Token, in, out, func(err error) error {
+		return problem.New(problem.Unavailable, "server-unreachable", "The server does not answer: "+reason(err)+".").
+			WithMend("Check the address " + s.Server + ", the network and, with --ca, the certificate authority.").Wrap(err)
+	})
+}
+
+func reason(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err.Error()
+	}
+	return err.Error()
+}
+
+// exchange sends one request and decodes the answer.
+func exchange(ctx context.Context, client *http.Client, method, address, token string, in, out any, failed func(error) error) error {
+	defer client.CloseIdleConnections()
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
@@ -44,23 +91,26 @@ func (a *app) call(ctx context.Context, method, path string, in, out any) error 
 		}
 		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://foundry"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, address, body)
 	if err != nil {
 		return err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return unreachable(a.dir(), socket, err)
+		return failed(err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(io.LimitReader(resp.Body, longestAnswer))
 	if err != nil {
-		return unreachable(a.dir(), socket, err)
+		return failed(err)
 	}
-	if resp.StatusCode >= 400 {
+	if resp.StatusCode >= 300 {
 		return decodeProblem(resp, text)
 	}
 	if out == nil || len(text) == 0 {
@@ -68,6 +118,9 @@ func (a *app) call(ctx context.Context, method, path string, in, out any) error 
 	}
 	return json.Unmarshal(text, out)
 }
+
+// longestAnswer bounds what a server can make the command read.
+const longestAnswer = 256 << 20
 
 func unreachable(dir, socket string, err error) error {
 	switch {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"runtime/pprof"
 	"strings"
@@ -41,6 +42,13 @@ func (d *Daemon) public(direct bool) http.Handler {
 		switch {
 		case strings.HasPrefix(path, "/v1/"):
 			d.gateway.ServeHTTP(w, r)
+			return
+		case !direct:
+			forwarded(r)
+		}
+		switch {
+		case strings.HasPrefix(path, "/api/v1/"):
+			d.api.ServePublic(w, r)
 		case path == "/healthz":
 			d.healthz(w, r)
 		case path == "/readyz":
@@ -53,6 +61,24 @@ func (d *Daemon) public(direct bool) http.Handler {
 			problem.Write(w, problem.New(problem.NotFound, "path-unknown", "There is nothing here."))
 		}
 	})
+}
+
+// forwarded takes the client's address from what the reverse proxy in front
+// says: the last address of X-Forwarded-For, which the proxy itself added. What
+// stands before it may be the client's invention.
+func forwarded(r *http.Request) {
+	values := r.Header.Values("X-Forwarded-For")
+	if len(values) == 0 {
+		r.RemoteAddr = ""
+		return
+	}
+	last := values[len(values)-1]
+	ip, err := netip.ParseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]))
+	if err != nil {
+		r.RemoteAddr = ""
+		return
+	}
+	r.RemoteAddr = netip.AddrPortFrom(ip.Unmap().WithZone(""), 0).String()
 }
 
 func loopback(remote string) bool {
