@@ -1,11 +1,206 @@
 package access
 
+import (
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/missionopsai/foundry/internal/access/policy"
+	"github.com/missionopsai/foundry/internal/audit"
+	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/principal"
+)
+
 // Footprint is what deactivating a person ends.
 type Footprint struct {
 	Sessions    int   `json:"sessions"`
 	Passkeys    int   `json:"passkeys"`
-	Invitations int   `json:"invitations"` // that the person made and nobody accepted yet
+	Invitations int   `json:"invitations"` // that the person made or was sent, and nobody accepted yet
 	Memberships int   `json:"memberships"`
 	Keys        []Key `json:"keys"` // API keys that the person made and that belong to no service account
 	Work        int   `json:"work"` // runs; known only afterwards
+}
+
+// deactivation is a footprint with where to find it.
+type deactivation struct {
+	Footprint
+	about       storedPerson
+	memberships []Membership
+	places      []uuid.UUID // organisations with invitations or keys
+}
+
+// judgedIn is the organisation that may decide about a person: their only
+// one. Whoever belongs to several, or to the platform, is the platform's.
+func judgedIn(memberships []Membership) uuid.UUID {
+	if len(memberships) == 1 {
+		return memberships[0].Organisation
+	}
+	return uuid.Nil
+}
+
+// Footprint shows what Deactivate would end, so that whoever decides can keep
+// the keys that an organisation goes on needing.
+func (s *People) Footprint(ctx context.Context, p principal.Principal, person uuid.UUID) (Footprint, error) {
+	_, memberships, err := s.person(ctx, person)
+	if err != nil {
+		return Footprint{}, err
+	}
+	if err := s.Guard.Authorise(ctx, p, "person.read", policy.Resource{ID: person.String(), Organisation: judgedIn(memberships)}); err != nil {
+		return Footprint{}, err
+	}
+	d, err := s.survey(ctx, person)
+	return d.Footprint, err
+}
+
+func (s *People) survey(ctx context.Context, person uuid.UUID) (d deactivation, err error) {
+	err = s.DB.Read(ctx, func(tx pgx.Tx) error {
+		if d.about, err = personByID(ctx, tx, person); err != nil {
+			return err
+		}
+		if d.memberships, err = membershipsOf(ctx, tx, person); err != nil {
+			return err
+		}
+		sessions, err := listSessions(ctx, tx, person)
+		if err != nil {
+			return err
+		}
+		if d.places, d.Invitations, err = openInvitations(ctx, tx, asPerson(person).String(), d.about.mac); err != nil {
+			return err
+		}
+		if d.Keys, err = keysMadeBy(ctx, tx, person); err != nil {
+			return err
+		}
+		d.Sessions, d.Passkeys, d.Memberships = len(sessions), d.about.Factors.Passkeys, len(d.memberships)
+		return nil
+	})
+	for _, k := range d.Keys {
+		if !slices.Contains(d.places, k.Organisation) {
+			d.places = append(d.places, k.Organisation)
+		}
+	}
+	if gone(err) {
+		err = errPersonUnknown
+	}
+	return d, err
+}
+
+// Deactivate ends a person in one transaction: sessions, means of signing in,
+// memberships, invitations, the API keys that they made except those in keep,
+// and what runs in their name. Doing it again changes nothing. It cannot be
+// undone: who comes back is invited anew.
+//
+// Keys of service accounts stay: they are the organisation's. A key that is
+// kept stays valid, and the audit log says who kept it.
+func (s *People) Deactivate(ctx context.Context, p principal.Principal, person uuid.UUID, keep ...string) (Footprint, error) {
+	d, err := s.survey(ctx, person)
+	if err != nil {
+		return Footprint{}, err
+	}
+	if err := s.Guard.Authorise(ctx, p, "person.deactivate", policy.Resource{ID: person.String(), Organisation: judgedIn(d.memberships)}); err != nil {
+		return Footprint{}, err
+	}
+	var done Footprint
+	err = s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
+		others, err := otherAdministrators(ctx, tx, person)
+		if err != nil {
+			return err
+		}
+		active, err := holdActive(ctx, tx, person)
+		if err != nil || !active {
+			return err
+		}
+		for _, m := range d.memberships {
+			if m.Organisation == uuid.Nil && m.Roles.Has(principal.PlatformAdministrator) && others == 0 {
+				return errLastAdministrator
+			}
+		}
+		done, err = s.endPerson(ctx, tx, p, d, keep)
+		return err
+	})
+	if err != nil {
+		return Footprint{}, err
+	}
+	s.settle(ctx, "")
+	return done, nil
+}
+
+// endPerson does it, inside the transaction, and audits with counts: once on
+// the platform, and once in each organisation that the person belonged to.
+func (s *People) endPerson(ctx context.Context, tx pgx.Tx, p principal.Principal, d deactivation, keep []string) (done Footprint, err error) {
+	person := d.about.ID
+	if _, err := tx.Exec(ctx, `UPDATE people SET status = 'deactivated', deactivated_at = now(), version = version + 1 WHERE id = $1`, person); err != nil {
+		return done, err
+	}
+	ended, err := endSessions(ctx, tx, person, "deactivated", "")
+	if err != nil {
+		return done, err
+	}
+	passkeys, err := removeFactors(ctx, tx, person)
+	if err != nil {
+		return done, err
+	}
+	if err := endCeremonies(ctx, tx, person); err != nil {
+		return done, err
+	}
+	if s.StopWork != nil {
+		if done.Work, err = s.StopWork(ctx, tx, person); err != nil {
+			return done, err
+		}
+	}
+	done.Sessions, done.Passkeys = len(ended), int(passkeys)
+	for _, org := range d.everywhere() {
+		if err := s.endIn(ctx, tx, p, d, org, keep, &done); err != nil {
+			return done, err
+		}
+	}
+	details := map[string]any{"sessions": done.Sessions, "passkeys": done.Passkeys, "invitations": done.Invitations,
+		"memberships": done.Memberships, "keys": len(done.Keys), "kept_keys": keep, "work": done.Work}
+	if err := audit.Append(ctx, tx, p, uuid.Nil, "person.deactivate", person.String(), details); err != nil {
+		return done, err
+	}
+	return done, db.Touch(ctx, tx)
+}
+
+// everywhere lists the organisations in which something ends.
+func (d deactivation) everywhere() []uuid.UUID {
+	out := slices.Clone(d.places)
+	for _, m := range d.memberships {
+		if !slices.Contains(out, m.Organisation) {
+			out = append(out, m.Organisation)
+		}
+	}
+	slices.SortFunc(out, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+	return out
+}
+
+func (s *People) endIn(ctx context.Context, tx pgx.Tx, p principal.Principal, d deactivation, org uuid.UUID, keep []string, done *Footprint) error {
+	return within(ctx, tx, org, func() error {
+		invitations, err := revokeInvitations(ctx, tx, asPerson(d.about.ID).String(), d.about.mac)
+		if err != nil {
+			return err
+		}
+		removed, err := removeMembership(ctx, tx, org, d.about.ID)
+		if err != nil {
+			return err
+		}
+		var ids []string
+		for _, k := range d.Keys {
+			if k.Organisation == org && !slices.Contains(keep, k.ID) {
+				ids = append(ids, k.ID)
+				done.Keys = append(done.Keys, k)
+			}
+		}
+		if _, err := revokeKeys(ctx, tx, ids); err != nil {
+			return err
+		}
+		done.Invitations += int(invitations)
+		if removed {
+			done.Memberships++
+		}
+		if org == uuid.Nil {
+			return nil
+		}
+		return audit.Append(ctx, tx, p, org, "person.deactivate", d.about.ID.String(), map[string]any{"keys": ids, "invitations": invitations})
+	})
 }

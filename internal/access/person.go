@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/db"
-	"github.com/missionopsai/foundry/internal/principal"
 )
 
 // Person is somebody who can sign in. Email and Name are opened from their
@@ -25,15 +24,6 @@ type Person struct {
 	LockedUntil   *time.Time   `json:"locked_until,omitempty"`
 	Factors       Factors      `json:"factors"`
 	Memberships   []Membership `json:"memberships"` // those that the asker may see
-}
-
-// Membership is what a person may be in one organisation, or on the platform.
-type Membership struct {
-	Organisation uuid.UUID       `json:"organisation"` // zero: the platform
-	Person       uuid.UUID       `json:"person"`
-	Roles        principal.Roles `json:"-"`
-	RoleNames    []string        `json:"roles"`
-	Since        time.Time       `json:"since"`
 }
 
 // Factors are the means of sign-in that a person has enrolled.

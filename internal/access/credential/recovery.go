@@ -1,0 +1,85 @@
+package credential
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// A recovery code is twenty characters of base32 in groups of five: a selector
+// of five, so that one attempt costs one bcrypt and not ten, and a secret of
+// fifteen (75 bits).
+const (
+	RecoveryCodes          = 10
+	recoverySelectorLength = 5
+	recoveryLength         = 20
+	recoveryCost           = bcrypt.DefaultCost // 75 random bits need no more; O-12 asks for a floor
+)
+
+// RecoveryCode is a code as it is stored.
+type RecoveryCode struct {
+	Selector string
+	Hash     string
+}
+
+var recoveryEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// NewRecoveryCodes makes a set: what is shown once, and what is stored.
+func NewRecoveryCodes() (shown []string, stored []RecoveryCode, err error) {
+	taken := map[string]bool{}
+	for len(shown) < RecoveryCodes {
+		var raw [13]byte
+		_, _ = rand.Read(raw[:]) // never fails (crypto/rand)
+		code := strings.ToLower(recoveryEncoding.EncodeToString(raw[:]))[:recoveryLength]
+		if taken[code[:recoverySelectorLength]] {
+			continue
+		}
+		taken[code[:recoverySelectorLength]] = true
+		hash, err := bcrypt.GenerateFromPassword([]byte(code[recoverySelectorLength:]), recoveryCost)
+		if err != nil {
+			return nil, nil, fmt.Errorf("hashing a recovery code: %w", err)
+		}
+		stored = append(stored, RecoveryCode{code[:recoverySelectorLength], string(hash)})
+		shown = append(shown, code[:5]+"-"+code[5:10]+"-"+code[10:15]+"-"+code[15:])
+	}
+	return shown, stored, nil
+}
+
+// SplitRecoveryCode reads a code as people type it: any case, with or without
+// dashes and spaces.
+func SplitRecoveryCode(text string) (selector, secret string, ok bool) {
+	if len(text) > 64 {
+		return "", "", false
+	}
+	var b strings.Builder
+	for _, r := range strings.ToLower(text) {
+		switch {
+		case r == '-' || r == ' ':
+		case r >= 'a' && r <= 'z' || r >= '2' && r <= '7':
+			b.WriteRune(r)
+		default:
+			return "", "", false
+		}
+	}
+	code := b.String()
+	if len(code) != recoveryLength {
+		return "", "", false
+	}
+	return code[:recoverySelectorLength], code[recoverySelectorLength:], true
+}
+
+// CheckRecoveryCode compares a code's secret with its hash. An empty hash
+// costs as much as a wrong code.
+func CheckRecoveryCode(hash, secret string) bool {
+	if hash == "" {
+		_ = bcrypt.CompareHashAndPassword([]byte(recoveryDecoy), []byte(secret))
+		return false
+	}
+	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(secret)) == nil
+}
+
+// recoveryDecoy is the hash of 48 random bytes that nobody kept.
+const recoveryDecoy = "$2a$10$bNIgZhVeexnUhmsfIwXrCukGe5dvA8dIBj0gHWQtsd9f8ZeO4L./G"
