@@ -31,6 +31,7 @@ var (
 type world struct {
 	t     *testing.T
 	d     *db.DB
+	g     *Guard
 	v     *Verifier
 	org   Organisation
 	key   Key
@@ -41,11 +42,12 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
 	w := &world{t: t, d: dbtest.New(t), v: NewVerifier(macKey)}
+	w.g = newGuard(t, w.d)
 	var err error
-	if w.org, err = CreateOrganisation(ctx, w.d, operator, "st-mary"); err != nil {
+	if w.org, err = CreateOrganisation(ctx, w.d, w.g, operator, "st-mary"); err != nil {
 		t.Fatal(err)
 	}
-	if w.key, w.token, err = w.v.CreateKey(ctx, w.d, operator, NewKey{Organisation: w.org.ID, Name: "app", ClassFloor: 2}); err != nil {
+	if w.key, w.token, err = w.v.CreateKey(ctx, w.d, w.g, operator, NewKey{Organisation: w.org.ID, Name: "app", ClassFloor: 2}); err != nil {
 		t.Fatal(err)
 	}
 	w.refresh()
@@ -140,7 +142,7 @@ func TestAWarmCheckSurvivesARefreshButNotAChange(t *testing.T) {
 	if w.v.Directory().keys[w.key.ID].verified.Load() == nil {
 		t.Fatal("a refresh threw a verification away: every refresh would cost a bcrypt for each key")
 	}
-	if _, err := RevokeKey(ctx, w.d, operator, w.key.ID); err != nil {
+	if _, err := RevokeKey(ctx, w.d, w.g, operator, w.key.ID); err != nil {
 		t.Fatal(err)
 	}
 	w.refresh()
@@ -171,7 +173,7 @@ func TestACheckThatOutlivesItsDirectoryIsRemembered(t *testing.T) {
 func TestExpiredKeysAndSuspendedOrganisationsAreRefused(t *testing.T) {
 	w := newWorld(t)
 	soon := time.Now().Add(time.Hour)
-	_, token, err := w.v.CreateKey(ctx, w.d, operator, NewKey{Organisation: w.org.ID, Name: "short", ExpiresAt: &soon})
+	_, token, err := w.v.CreateKey(ctx, w.d, w.g, operator, NewKey{Organisation: w.org.ID, Name: "short", ExpiresAt: &soon})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +200,7 @@ func TestExpiredKeysAndSuspendedOrganisationsAreRefused(t *testing.T) {
 // A valid key is never answered 401 because the directory is out of date.
 func TestAGenuineKeyThatAStaleDirectoryDoesNotKnowIsUnavailable(t *testing.T) {
 	w := newWorld(t)
-	_, token, err := w.v.CreateKey(ctx, w.d, operator, NewKey{Organisation: w.org.ID, Name: "new"})
+	_, token, err := w.v.CreateKey(ctx, w.d, w.g, operator, NewKey{Organisation: w.org.ID, Name: "new"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,23 +236,23 @@ func TestBadInputNamesItsField(t *testing.T) {
 		"name": {Organisation: w.org.ID}, "requests_per_minute": {Organisation: w.org.ID, Name: "x", RequestsPerMinute: -1},
 		"class_floor": {Organisation: w.org.ID, Name: "x", ClassFloor: 9}, "expires_at": {Organisation: w.org.ID, Name: "x", ExpiresAt: &past},
 	} {
-		_, _, err := w.v.CreateKey(ctx, w.d, operator, in)
+		_, _, err := w.v.CreateKey(ctx, w.d, w.g, operator, in)
 		if p := problem.From(err); p.Kind != problem.Invalid || !strings.Contains(p.Field, name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for _, name := range []string{"", "Big", "-a", "a b", strings.Repeat("a", 64), "a'; DROP TABLE organisations; --"} {
-		if _, err := CreateOrganisation(ctx, w.d, operator, name); problem.From(err).Code != "organisation-name" {
+		if _, err := CreateOrganisation(ctx, w.d, w.g, operator, name); problem.From(err).Code != "organisation-name" {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	if _, err := CreateOrganisation(ctx, w.d, operator, "st-mary"); problem.From(err).Kind != problem.Conflict {
+	if _, err := CreateOrganisation(ctx, w.d, w.g, operator, "st-mary"); problem.From(err).Kind != problem.Conflict {
 		t.Errorf("a name twice: %v", err)
 	}
-	if _, _, err := w.v.CreateKey(ctx, w.d, operator, NewKey{Organisation: w.org.ID, Name: "app"}); problem.From(err).Kind != problem.Conflict {
+	if _, _, err := w.v.CreateKey(ctx, w.d, w.g, operator, NewKey{Organisation: w.org.ID, Name: "app"}); problem.From(err).Kind != problem.Conflict {
 		t.Errorf("a key's name twice: %v", err)
 	}
-	if _, err := RevokeKey(ctx, w.d, operator, "nosuchkeyy"); problem.From(err).Kind != problem.NotFound {
+	if _, err := RevokeKey(ctx, w.d, w.g, operator, "nosuchkeyy"); problem.From(err).Kind != problem.NotFound {
 		t.Errorf("an unknown key: %v", err)
 	}
 }
@@ -258,16 +260,16 @@ func TestBadInputNamesItsField(t *testing.T) {
 func TestEveryActAndDenialIsAudited(t *testing.T) {
 	w := newWorld(t)
 	intruder := principal.Principal{Kind: principal.Key, ID: w.key.ID, Organisation: w.org.ID}
-	if _, err := RevokeKey(ctx, w.d, intruder, w.key.ID); problem.From(err).Kind != problem.Denied {
+	if _, err := RevokeKey(ctx, w.d, w.g, intruder, w.key.ID); problem.From(err).Kind != problem.Denied {
 		t.Fatalf("%v", err)
 	}
-	if _, err := CreateOrganisation(ctx, w.d, intruder, "mine"); problem.From(err).Kind != problem.Denied {
+	if _, err := CreateOrganisation(ctx, w.d, w.g, intruder, "mine"); problem.From(err).Kind != problem.Denied {
 		t.Fatalf("%v", err)
 	}
-	if _, err := RevokeKey(ctx, w.d, operator, w.key.ID); err != nil {
+	if _, err := RevokeKey(ctx, w.d, w.g, operator, w.key.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := RevokeKey(ctx, w.d, operator, w.key.ID); err != nil {
+	if _, err := RevokeKey(ctx, w.d, w.g, operator, w.key.ID); err != nil {
 		t.Fatal(err) // changes nothing, and so leaves no entry
 	}
 	entries, err := audit.List(ctx, w.d, uuid.Nil, 100)
@@ -291,7 +293,7 @@ func TestEveryActAndDenialIsAudited(t *testing.T) {
 
 func TestOrganisationsSeeOnlyTheirOwnKeys(t *testing.T) {
 	w := newWorld(t)
-	b, err := CreateOrganisation(ctx, w.d, operator, "other")
+	b, err := CreateOrganisation(ctx, w.d, w.g, operator, "other")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -19,33 +20,17 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// ErrPlatformOnly is returned when an organisation's principal asks for an act of the platform.
-var errPlatformOnly = problem.New(problem.Denied, "platform-only", "Only a platform operator may do this.").
-	WithMend("Use the `foundry` command on the server itself.")
-
 var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-
-// authorise allows acts of the platform to platform principals that a person
-// stands behind. A denial is audited in a transaction of its own.
-func authorise(ctx context.Context, d *db.DB, p principal.Principal, org uuid.UUID, act, target string) error {
-	if p.Platform() && p.Kind != principal.Key {
-		return nil
-	}
-	if err := audit.Deny(ctx, d, p, p.Organisation, act, target, nil); err != nil {
-		return err
-	}
-	return errPlatformOnly
-}
 
 // CreateOrganisation makes an organisation. Names are lower-case letters,
 // digits and dashes, at most 63, unique.
-func CreateOrganisation(ctx context.Context, d *db.DB, p principal.Principal, name string) (Organisation, error) {
+func CreateOrganisation(ctx context.Context, d *db.DB, g *Guard, p principal.Principal, name string) (Organisation, error) {
 	o := Organisation{ID: uuid.Must(uuid.NewV7()), Name: name, Status: "active", Version: 1}
 	if !nameRule.MatchString(name) {
 		return o, problem.New(problem.Invalid, "organisation-name", fmt.Sprintf("%q is not a valid organisation name.", name)).
 			WithField("name").WithMend("Use 1 to 63 lower-case letters, digits and dashes, for example st-mary-hospital.")
 	}
-	if err := authorise(ctx, d, p, o.ID, "organisation.create", name); err != nil {
+	if err := g.Authorise(ctx, p, "organisation.create", policy.Resource{ID: name}); err != nil {
 		return o, err
 	}
 	err := d.Org(ctx, o.ID, func(tx pgx.Tx) error {
@@ -76,11 +61,11 @@ type NewKey struct {
 
 // CreateKey makes an API key and returns it with its token, which is shown
 // once and stored nowhere.
-func (v *Verifier) CreateKey(ctx context.Context, d *db.DB, p principal.Principal, in NewKey) (Key, string, error) {
+func (v *Verifier) CreateKey(ctx context.Context, d *db.DB, g *Guard, p principal.Principal, in NewKey) (Key, string, error) {
 	if err := validateKey(in, time.Now()); err != nil {
 		return Key{}, "", err
 	}
-	if err := authorise(ctx, d, p, in.Organisation, "key.create", in.Name); err != nil {
+	if err := g.Authorise(ctx, p, "key.create", policy.Resource{ID: in.Name, Organisation: in.Organisation}); err != nil {
 		return Key{}, "", err
 	}
 	token, selector, secret := v.tags.mint()
@@ -133,13 +118,17 @@ func validateKey(in NewKey, now time.Time) error {
 }
 
 // RevokeKey ends a key at once. Revoking it again changes nothing.
-func RevokeKey(ctx context.Context, d *db.DB, p principal.Principal, id string) (Key, error) {
+func RevokeKey(ctx context.Context, d *db.DB, g *Guard, p principal.Principal, id string) (Key, error) {
 	k, err := findKey(ctx, d, id)
-	if err != nil {
-		return k, err
+	if err != nil && problem.From(err).Kind != problem.NotFound {
+		return Key{}, err
 	}
-	if err := authorise(ctx, d, p, k.Organisation, "key.revoke", id); err != nil {
-		return k, err
+	org := k.Organisation // the platform's if there is no such key: whoever may revoke none learns nothing
+	if denied := g.Authorise(ctx, p, "key.revoke", policy.Resource{ID: id, Organisation: org}); denied != nil {
+		return Key{}, denied
+	}
+	if err != nil {
+		return Key{}, err
 	}
 	err = d.Org(ctx, k.Organisation, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE api_keys SET revoked_at = now(), version = version + 1 WHERE id = $1 AND revoked_at IS NULL`, id)

@@ -25,6 +25,7 @@ type Options struct {
 	DB       *db.DB
 	Gateway  *gateway.Gateway
 	Verifier *access.Verifier
+	Guard    *access.Guard
 	Store    *ledger.Store
 	People   *access.People
 	Sessions *access.Sessions

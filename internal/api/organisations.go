@@ -9,7 +9,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/gateway"
+	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
@@ -46,36 +48,38 @@ func (a *API) organisations() {
 		if err != nil {
 			return Organisation{}, err
 		}
-		o, err := access.CreateOrganisation(ctx, a.DB, in.Principal, in.Body.Name)
+		o, err := access.CreateOrganisation(ctx, a.DB, a.Guard, in.Principal, in.Body.Name)
 		if err != nil {
 			return Organisation{}, err
 		}
-		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, policy); err != nil {
+		if err := gateway.SetPolicy(ctx, a.DB, a.Guard, in.Principal, o.ID, policy); err != nil {
 			return Organisation{}, err
 		}
 		a.refresh(ctx)
 		return withPolicy(o, policy), nil
 	})
 	register(a, http.MethodGet, "/organisations", "organisation-list", "List organisations", func(ctx context.Context, in *struct{ Caller }) ([]Organisation, error) {
-		if err := platformOnly(in.Principal); err != nil {
+		if err := a.Guard.Authorise(ctx, in.Principal, "organisation.list", policy.Resource{Organisation: in.Principal.Organisation}); err != nil {
 			return nil, err
 		}
 		out := []Organisation{}
 		for _, o := range a.Verifier.Directory().Organisations() {
-			out = append(out, withPolicy(*o, a.Gateway.Policy(o.ID)))
+			if own := in.Principal.Organisation; own == uuid.Nil || own == o.ID {
+				out = append(out, withPolicy(*o, a.Gateway.Policy(o.ID)))
+			}
 		}
 		sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 		return out, nil
 	})
 	register(a, http.MethodGet, "/organisations/{name}", "organisation-show", "Show an organisation", func(ctx context.Context, in *byName) (Organisation, error) {
-		o, err := a.organisation(in.Principal, in.Name)
+		o, err := a.organisation(ctx, in.Principal, "organisation.read", in.Name)
 		if err != nil {
 			return Organisation{}, err
 		}
 		return withPolicy(*o, a.Gateway.Policy(o.ID)), nil
 	})
 	register(a, http.MethodPut, "/organisations/{name}/policy", "policy-set", "Replace an organisation's policy", func(ctx context.Context, in *setPolicy) (Organisation, error) {
-		o, err := a.organisation(in.Principal, in.Name)
+		o, err := a.organisation(ctx, in.Principal, "policy.set", in.Name)
 		if err != nil {
 			return Organisation{}, err
 		}
@@ -83,7 +87,7 @@ func (a *API) organisations() {
 		if err != nil {
 			return Organisation{}, err
 		}
-		if err := gateway.SetPolicy(ctx, a.DB, in.Principal, o.ID, policy); err != nil {
+		if err := gateway.SetPolicy(ctx, a.DB, a.Guard, in.Principal, o.ID, policy); err != nil {
 			return Organisation{}, err
 		}
 		a.refresh(ctx)
@@ -128,11 +132,11 @@ type byID struct {
 
 func (a *API) keys() {
 	register(a, http.MethodPost, "/keys", "key-create", "Make an API key", func(ctx context.Context, in *createKey) (Key, error) {
-		o, err := a.organisation(in.Principal, in.Body.Organisation)
+		o, err := a.organisation(ctx, in.Principal, "key.create", in.Body.Organisation)
 		if err != nil {
 			return Key{}, err
 		}
-		k, token, err := a.Verifier.CreateKey(ctx, a.DB, in.Principal, access.NewKey{Organisation: o.ID, Name: in.Body.Name,
+		k, token, err := a.Verifier.CreateKey(ctx, a.DB, a.Guard, in.Principal, access.NewKey{Organisation: o.ID, Name: in.Body.Name,
 			ClassFloor: int16(in.Body.ClassFloor), RequestsPerMinute: in.Body.RequestsPerMinute, TokensPerMinute: in.Body.TokensPerMinute,
 			ExpiresAt: in.Body.ExpiresAt})
 		if err != nil {
@@ -144,13 +148,14 @@ func (a *API) keys() {
 		return out, nil
 	})
 	register(a, http.MethodGet, "/keys", "key-list", "List API keys", func(ctx context.Context, in *listKeys) ([]Key, error) {
-		if err := platformOnly(in.Principal); err != nil {
+		org, err := a.filter(ctx, in.Principal, "key.list", in.Organisation)
+		if err != nil {
 			return nil, err
 		}
 		out := []Key{}
 		for _, k := range a.Verifier.Directory().Keys() {
-			if v := a.key(k); in.Organisation == "" || in.Organisation == v.OrganisationName {
-				out = append(out, v)
+			if org == uuid.Nil || org == k.Organisation {
+				out = append(out, a.key(k))
 			}
 		}
 		sort.Slice(out, func(i, j int) bool {
@@ -159,7 +164,7 @@ func (a *API) keys() {
 		return out, nil
 	})
 	register(a, http.MethodDelete, "/keys/{id}", "key-revoke", "Revoke an API key", func(ctx context.Context, in *byID) (Key, error) {
-		k, err := access.RevokeKey(ctx, a.DB, in.Principal, in.ID)
+		k, err := access.RevokeKey(ctx, a.DB, a.Guard, in.Principal, in.ID)
 		if err != nil {
 			return Key{}, err
 		}
@@ -179,20 +184,41 @@ func (a *API) key(k *access.Key) Key {
 	return v
 }
 
-// organisation finds an organisation by name or id, for a platform principal.
-func (a *API) organisation(p principalT, name string) (*access.Organisation, error) {
-	if err := platformOnly(p); err != nil {
+// organisation finds an organisation by name or id, for somebody who may do
+// action there. Whoever acts in one organisation cannot tell whether another
+// exists: both answers are the same denial.
+func (a *API) organisation(ctx context.Context, p principal.Principal, action policy.Action, name string) (*access.Organisation, error) {
+	d := a.Verifier.Directory()
+	o := d.OrganisationNamed(name)
+	if id, err := uuid.Parse(name); o == nil && err == nil {
+		o = d.Organisation(id)
+	}
+	r := policy.Resource{ID: name}
+	switch {
+	case o != nil:
+		r.Organisation = o.ID
+	case p.Organisation != uuid.Nil:
+		r.Organisation = uuid.Max
+	}
+	if err := a.Guard.Authorise(ctx, p, action, r); err != nil {
 		return nil, err
 	}
-	d := a.Verifier.Directory()
-	if o := d.OrganisationNamed(name); o != nil {
-		return o, nil
+	if o == nil {
+		return nil, problem.New(problem.NotFound, "organisation-unknown", fmt.Sprintf("There is no organisation named %q.", name)).
+			WithField("organisation").WithMend("`foundry org list` shows them.")
 	}
-	if id, err := uuid.Parse(name); err == nil {
-		if o := d.Organisation(id); o != nil {
-			return o, nil
-		}
+	return o, nil
+}
+
+// filter resolves an optional organisation for somebody who may do action
+// there. Empty means the caller's own, and all of them for the platform.
+func (a *API) filter(ctx context.Context, p principal.Principal, action policy.Action, name string) (uuid.UUID, error) {
+	if name == "" {
+		return p.Organisation, a.Guard.Authorise(ctx, p, action, policy.Resource{Organisation: p.Organisation})
 	}
-	return nil, problem.New(problem.NotFound, "organisation-unknown", fmt.Sprintf("There is no organisation named %q.", name)).
-		WithField("organisation").WithMend("`foundry org list` shows them.")
+	o, err := a.organisation(ctx, p, action, name)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return o.ID, nil
 }

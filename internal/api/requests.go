@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -15,16 +16,6 @@ import (
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
-
-type principalT = principal.Principal
-
-// platformOnly admits whoever may see every organisation.
-func platformOnly(p principal.Principal) error {
-	if p.Platform() && p.Kind != principal.Key {
-		return nil
-	}
-	return problem.New(problem.Denied, "platform-only", "Only a platform operator may do this.").WithMend("Use the `foundry` command on the server itself.")
-}
 
 func splitLines(text string) []string {
 	return strings.Split(strings.TrimRight(text, "\n"), "\n")
@@ -86,14 +77,14 @@ type setBudget struct {
 
 func (a *API) requests() {
 	register(a, http.MethodGet, "/route", "route-explain", "Explain where a request may go, without calling anything", func(ctx context.Context, in *explain) (gateway.Explanation, error) {
-		o, err := a.organisation(in.Principal, in.Organisation)
+		o, err := a.organisation(ctx, in.Principal, "route.explain", in.Organisation)
 		if err != nil {
 			return gateway.Explanation{}, err
 		}
 		return a.Gateway.Explain(o, in.Model, in.Class, in.Endpoint, in.Features)
 	})
 	register(a, http.MethodGet, "/requests", "request-list", "List requests, newest first", func(ctx context.Context, in *listRequests) (Requests, error) {
-		org, err := a.filter(in.Principal, in.Organisation)
+		org, err := a.filter(ctx, in.Principal, "request.list", in.Organisation)
 		if err != nil {
 			return Requests{}, err
 		}
@@ -102,9 +93,6 @@ func (a *API) requests() {
 		return Requests{rows, next}, err
 	})
 	register(a, http.MethodGet, "/requests/{id}", "request-show", "Show a request and why it went where it went", func(ctx context.Context, in *byID) (Request, error) {
-		if err := platformOnly(in.Principal); err != nil {
-			return Request{}, err
-		}
 		id, err := ledger.ParseRequestID(in.ID)
 		if err != nil {
 			return Request{}, err
@@ -117,14 +105,14 @@ func (a *API) requests() {
 		return out, err
 	})
 	register(a, http.MethodGet, "/usage", "usage", "Usage and cost", func(ctx context.Context, in *listUsage) ([]ledger.UsageRow, error) {
-		org, err := a.filter(in.Principal, in.Organisation)
+		org, err := a.filter(ctx, in.Principal, "usage.read", in.Organisation)
 		if err != nil {
 			return nil, err
 		}
 		return a.Store.Usage(ctx, in.Principal, ledger.UsageFilter{From: in.From, To: in.To, Organisation: org, GroupBy: ledger.Grouping(in.GroupBy)})
 	})
 	register(a, http.MethodPost, "/budgets", "budget-set", "Set a budget", func(ctx context.Context, in *setBudget) (ledger.Budget, error) {
-		o, err := a.organisation(in.Principal, in.Body.Organisation)
+		o, err := a.organisation(ctx, in.Principal, "budget.set", in.Body.Organisation)
 		if err != nil {
 			return ledger.Budget{}, err
 		}
@@ -152,7 +140,7 @@ func (a *API) requests() {
 		return a.removeBudget(ctx, in.Principal, in.ID)
 	})
 	register(a, http.MethodGet, "/refusals", "refusal-list", "List refused requests, newest first", func(ctx context.Context, in *listRefusals) (Refusals, error) {
-		org, err := a.filter(in.Principal, in.Organisation)
+		org, err := a.filter(ctx, in.Principal, "refusal.list", in.Organisation)
 		if err != nil {
 			return Refusals{}, err
 		}
@@ -161,7 +149,7 @@ func (a *API) requests() {
 		return Refusals{rows, next}, err
 	})
 	register(a, http.MethodGet, "/transfers", "transfer-list", "The transfer register, newest first", func(ctx context.Context, in *listTransfers) (Transfers, error) {
-		org, err := a.filter(in.Principal, in.Organisation)
+		org, err := a.filter(ctx, in.Principal, "transfer.list", in.Organisation)
 		if err != nil {
 			return Transfers{}, err
 		}
@@ -224,18 +212,6 @@ func (a *API) removeBudget(ctx context.Context, p principal.Principal, text stri
 		WithMend("`foundry budget list` shows them.")
 }
 
-// filter resolves an optional organisation name; empty means all.
-func (a *API) filter(p principal.Principal, name string) (uuid.UUID, error) {
-	if name == "" {
-		return uuid.Nil, platformOnly(p)
-	}
-	o, err := a.organisation(p, name)
-	if err != nil {
-		return uuid.Nil, err
-	}
-	return o.ID, nil
-}
-
 type listAudit struct {
 	Caller
 	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
@@ -249,16 +225,27 @@ type Link struct {
 
 func (a *API) platform() {
 	register(a, http.MethodGet, "/status", "status", "What the node says about itself", func(ctx context.Context, in *struct{ Caller }) (any, error) {
-		return a.Status(), platformOnly(in.Principal)
-	})
-	register(a, http.MethodGet, "/audit", "audit-list", "List the newest audit entries", func(ctx context.Context, in *listAudit) ([]audit.Entry, error) {
-		if err := platformOnly(in.Principal); err != nil {
+		if err := a.Guard.Authorise(ctx, in.Principal, "status.read", policy.Resource{}); err != nil {
 			return nil, err
 		}
-		return audit.List(ctx, a.DB, uuid.Nil, in.Limit)
+		return a.Status(), nil
+	})
+	register(a, http.MethodGet, "/audit", "audit-list", "List the newest audit entries", func(ctx context.Context, in *listAudit) ([]audit.Entry, error) {
+		if err := a.Guard.Authorise(ctx, in.Principal, "audit.list", policy.Resource{Organisation: in.Principal.Organisation}); err != nil {
+			return nil, err
+		}
+		if in.Principal.Kind != principal.Person {
+			return audit.List(ctx, a.DB, uuid.Nil, in.Limit)
+		}
+		rows, err := audit.Find(ctx, a.DB, audit.Filter{Organisation: &in.Principal.Organisation, Limit: in.Limit})
+		out := make([]audit.Entry, len(rows))
+		for i := range rows {
+			out[i] = rows[i].Entry
+		}
+		return out, err
 	})
 	register(a, http.MethodPost, "/console/links", "console-link", "Make a one-time sign-in link for the console", func(ctx context.Context, in *struct{ Caller }) (Link, error) {
-		if err := platformOnly(in.Principal); err != nil {
+		if err := a.Guard.Authorise(ctx, in.Principal, "console.link", policy.Resource{}); err != nil {
 			return Link{}, err
 		}
 		url, until, err := a.Link(in.Principal)

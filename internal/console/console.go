@@ -33,6 +33,7 @@ type Options struct {
 	DB       *db.DB
 	Gateway  *gateway.Gateway
 	Verifier *access.Verifier
+	Guard    *access.Guard
 	Store    *ledger.Store
 	Queue    func() ledger.Queue // what is not shipped yet
 	Refusing func() error        // why the journal refuses; nil if it does not

@@ -98,14 +98,14 @@ func (c *Console) createOrganisation(v *visit) error {
 	}
 	ctx, cancel := v.ctx()
 	defer cancel()
-	o, err := access.CreateOrganisation(ctx, c.DB, v.who(), f.value("name"))
+	o, err := access.CreateOrganisation(ctx, c.DB, c.Guard, v.who(), f.value("name"))
 	if err != nil {
 		if err := f.mended(err, "name"); err != nil {
 			return err
 		}
 		return c.showOrganisations(v, f, f.problem.Kind.Status())
 	}
-	if err := gateway.SetPolicy(ctx, c.DB, v.who(), o.ID, sovereignty.DefaultPolicy()); err != nil {
+	if err := gateway.SetPolicy(ctx, c.DB, c.Guard, v.who(), o.ID, sovereignty.DefaultPolicy()); err != nil {
 		return err
 	}
 	if err := c.Gateway.Refresh(ctx); err != nil {
@@ -182,7 +182,7 @@ func (c *Console) createKey(v *visit) error {
 	var token string
 	if err == nil {
 		in.Organisation = o.ID
-		k, token, err = c.Verifier.CreateKey(ctx, c.DB, v.who(), in)
+		k, token, err = c.Verifier.CreateKey(ctx, c.DB, c.Guard, v.who(), in)
 	}
 	if err != nil {
 		if err := f.mended(err, "name"); err != nil {
@@ -297,7 +297,7 @@ func (c *Console) revoke(v *visit) error {
 	}
 	ctx, cancel := v.ctx()
 	defer cancel()
-	if _, err := access.RevokeKey(ctx, c.DB, v.who(), k.ID); err != nil {
+	if _, err := access.RevokeKey(ctx, c.DB, c.Guard, v.who(), k.ID); err != nil {
 		return err
 	}
 	if err := c.Gateway.Refresh(ctx); err != nil {

@@ -67,7 +67,7 @@ func (c *Console) playgroundToken(v *visit) (string, error) {
 	ctx, cancel := context.WithTimeout(v.r.Context(), pageTimeout)
 	defer cancel()
 	until := v.now.Add(playgroundKeyLife)
-	k, token, err := c.Verifier.CreateKey(ctx, c.DB, v.who(), access.NewKey{Organisation: o.ID, ExpiresAt: &until,
+	k, token, err := c.Verifier.CreateKey(ctx, c.DB, c.Guard, v.who(), access.NewKey{Organisation: o.ID, ExpiresAt: &until,
 		Name: "playground-" + s.id + "-" + v.now.Format("20060102-150405")})
 	if away(err) {
 		return "", problem.New(problem.Unavailable, "playground-key", "The database does not answer, so no key can be made for the playground.").
@@ -96,7 +96,7 @@ func (c *Console) revokeKeys(v *visit) {
 	}
 	for org, k := range s.keys {
 		delete(s.keys, org)
-		if _, err := access.RevokeKey(ctx, c.DB, v.who(), k.id); err != nil {
+		if _, err := access.RevokeKey(ctx, c.DB, c.Guard, v.who(), k.id); err != nil {
 			c.Log.Warn("a playground key was not revoked", "key", k.id, "until", k.until, "error", err)
 		}
 	}

@@ -176,7 +176,7 @@ func (c *Console) setPolicy(v *visit) error {
 			WithMend("What you typed is kept: compare it with what the policy says now.")
 	}
 	if err == nil && f.value("do") == "set" {
-		if err = gateway.SetPolicy(ctx, c.DB, v.who(), o.ID, next, version); err == nil {
+		if err = gateway.SetPolicy(ctx, c.DB, c.Guard, v.who(), o.ID, next, version); err == nil {
 			if err := c.Gateway.Refresh(ctx); err != nil {
 				return err
 			}

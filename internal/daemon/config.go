@@ -27,6 +27,7 @@ type Config struct {
 	TLS      TLSConfig      `yaml:"tls,omitempty" json:"tls,omitzero"`
 	Database DatabaseConfig `yaml:"database,omitempty" json:"database,omitzero"`
 	Keys     KeysConfig     `yaml:"keys,omitempty" json:"keys,omitzero"`
+	Policies []string       `yaml:"policies,omitempty" json:"policies,omitempty" jsonschema:"description=Files with Cedar policies beside the built-in ones. They may forbid anything and permit what the schema allows; foundry policy check validates them."`
 	Log      LogConfig      `yaml:"log,omitempty" json:"log,omitzero"`
 
 	gateway.Config `yaml:",inline"`
@@ -143,6 +144,9 @@ func (c Config) Validate() error {
 func (c Config) Check() error {
 	c = c.withDefaults()
 	if err := c.Validate(); err != nil {
+		return err
+	}
+	if err := c.checkPolicies(); err != nil {
 		return err
 	}
 	return gateway.Check(c.Config)

@@ -51,6 +51,7 @@ type Daemon struct {
 	lock      *lock
 	cluster   *db.Cluster // nil with an external database
 	db        *db.DB
+	guard     *access.Guard
 	keyring   *keys.Keyring
 	authority *authority
 	journal   *journal.Journal
@@ -108,6 +109,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Preparing the data directory", d.prepare},
 		{"Taking the addresses", d.listen},
 		{"Starting PostgreSQL", d.startDatabase},
+		{"Reading the policies", d.loadPolicies},
 		{"Opening the journal", d.openJournal},
 		{"Making the gateway", d.makeGateway},
 		{"Making the first organisation and key", d.bootstrap},
@@ -223,13 +225,13 @@ func (d *Daemon) bootstrap(ctx context.Context) error {
 	}
 	who := principal.Node("bootstrap")
 	if org == nil {
-		made, err := access.CreateOrganisation(ctx, d.db, who, FirstOrganisation)
+		made, err := access.CreateOrganisation(ctx, d.db, d.guard, who, FirstOrganisation)
 		if err != nil {
 			return err
 		}
 		org = &made
 	}
-	_, token, err := d.verifier.CreateKey(ctx, d.db, who, access.NewKey{Organisation: org.ID, Name: "first-key"})
+	_, token, err := d.verifier.CreateKey(ctx, d.db, d.guard, who, access.NewKey{Organisation: org.ID, Name: "first-key"})
 	if err != nil {
 		return err
 	}
@@ -239,11 +241,11 @@ func (d *Daemon) bootstrap(ctx context.Context) error {
 
 func (d *Daemon) makeInterfaces(context.Context) error {
 	d.registerMetrics()
-	store := ledger.NewStore(d.db)
-	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Store: store,
+	store := ledger.NewStore(d.db, d.guard)
+	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store,
 		Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})
 	d.console = console.New(console.Options{Version: d.version, Mode: d.config.Mode, Country: d.config.Node.Country, Started: d.started, URL: d.URL,
-		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Store: store, Queue: d.shipper.Queue,
+		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, Queue: d.shipper.Queue,
 		Refusing: func() error { return d.journal.Stats().Failure }, Log: d.log, Clock: d.clock})
 	return nil
 }
@@ -307,6 +309,11 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		}
 		if err := d.budgets.Close(flush); err != nil {
 			d.log.Warn("budget leases were not returned", "error", err)
+		}
+	}
+	if d.guard != nil && d.db.Healthy() {
+		if err := d.guard.Close(flush); err != nil {
+			d.log.Warn("some denials were not entered into the audit log", "error", err)
 		}
 	}
 	if d.journal != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -23,6 +24,15 @@ import (
 )
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
+
+func guard(t *testing.T, d *db.DB) *access.Guard {
+	t.Helper()
+	e, err := policy.Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return access.NewGuard(e, d, time.Now, policy.Development)
+}
 
 // stored is a gateway on a database, with an organisation.
 func stored(t *testing.T, d *db.DB, snapshot string, log *slog.Logger) (*Gateway, access.Organisation) {
@@ -36,7 +46,7 @@ func stored(t *testing.T, d *db.DB, snapshot string, log *slog.Logger) (*Gateway
 	if err != nil {
 		t.Fatal(err)
 	}
-	org, err := access.CreateOrganisation(t.Context(), d, principal.Node("test"), "ward")
+	org, err := access.CreateOrganisation(t.Context(), d, guard(t, d), principal.Node("test"), "ward")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +62,7 @@ func TestARefreshThatReadEarlierDoesNotReopenARevokedKey(t *testing.T) {
 	g, org := stored(t, d, "", quiet())
 	super := dbtest.Superuser(t, cfg)
 	for i := range 8 { // without the lock, each round is lost with a chance of about one half
-		key, token, err := g.Verifier.CreateKey(t.Context(), d, principal.Node("test"), access.NewKey{Organisation: org.ID, Name: string(rune('a' + i))})
+		key, token, err := g.Verifier.CreateKey(t.Context(), d, guard(t, d), principal.Node("test"), access.NewKey{Organisation: org.ID, Name: string(rune('a' + i))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +82,7 @@ func TestARefreshThatReadEarlierDoesNotReopenARevokedKey(t *testing.T) {
 		}
 		both.Go(refresh)
 		waiting(t, hold, 1)
-		if _, err := access.RevokeKey(t.Context(), d, principal.Node("test"), key.ID); err != nil {
+		if _, err := access.RevokeKey(t.Context(), d, guard(t, d), principal.Node("test"), key.ID); err != nil {
 			t.Fatal(err)
 		}
 		both.Go(refresh)
@@ -128,7 +138,7 @@ func TestAModelIsShownByTheNameItsUsersCallItBy(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	g, org := stored(t, d, "", quiet())
-	_, token, err := g.Verifier.CreateKey(t.Context(), d, principal.Node("test"), access.NewKey{Organisation: org.ID, Name: "k"})
+	_, token, err := g.Verifier.CreateKey(t.Context(), d, guard(t, d), principal.Node("test"), access.NewKey{Organisation: org.ID, Name: "k"})
 	if err := errors.Join(err, g.Refresh(t.Context())); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/missionopsai/foundry/internal/access"
+	authorisation "github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -18,16 +20,12 @@ import (
 // SetPolicy replaces an organisation's policy. With a version, as StoredPolicy
 // told it, it does so only while that is still the one in force: nobody
 // overwrites what somebody else changed meanwhile.
-func SetPolicy(ctx context.Context, d *db.DB, p principal.Principal, org uuid.UUID, policy sovereignty.Policy, version ...int64) error {
+func SetPolicy(ctx context.Context, d *db.DB, g *access.Guard, p principal.Principal, org uuid.UUID, policy sovereignty.Policy, version ...int64) error {
 	if err := policy.Validate(); err != nil {
 		return err
 	}
-	if !p.Platform() || p.Kind == principal.Key {
-		if err := audit.Deny(ctx, d, p, p.Organisation, "policy.set", org.String(), nil); err != nil {
-			return err
-		}
-		return problem.New(problem.Denied, "platform-only", "Only a platform operator may set a policy.").
-			WithMend("Use `foundry org policy` on the server itself.")
+	if err := g.Authorise(ctx, p, "policy.set", authorisation.Resource{ID: org.String(), Organisation: org}); err != nil {
+		return err
 	}
 	body, err := json.Marshal(policy)
 	if err != nil {

@@ -186,6 +186,8 @@ var securityRules = []rule{
 	{"controls.list", "see which controls pass", read, inspects | platform},
 	{"controls.read", "see a control and its evidence", read, inspects | platform},
 	{"controls.run", "run a control now", nodeAlways, platform},
+	{"controls.attest", "answer for a control that no machine can check", administrative, secures},
+	{"controls.retire", "expect no more evidence of a node that is gone", administrative, secures},
 	{"evidence.list", "see what was observed", read, inspects | platform},
 	{"evidence.read", "see one observation", read, inspects | platform},
 	{"evidence.export", "take evidence along", read, inspects | watches},

@@ -10,7 +10,7 @@ import (
 
 func setBudget(t testing.TB, d *db.DB, def Budget) Budget {
 	t.Helper()
-	store := NewStore(d)
+	store := NewStore(d, guard(d))
 	err := d.Org(t.Context(), def.Organisation, func(tx pgx.Tx) (err error) {
 		def, err = store.SetBudget(t.Context(), tx, operator, def)
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -43,19 +44,6 @@ func (d *Budget) validate() error {
 	return nil
 }
 
-// authorise lets the platform's operators change budgets. A denial is audited
-// in a transaction of its own.
-func (s *Store) authorise(ctx context.Context, p principal.Principal, act, target string) error {
-	if p.Platform() && (p.Kind == principal.Local || p.Kind == principal.Session || p.Kind == principal.System) {
-		return nil
-	}
-	if err := audit.Deny(ctx, s.db, p, p.Organisation, act, target, nil); err != nil {
-		return err
-	}
-	return problem.New(problem.Denied, "platform-only", "Only a platform operator may change budgets.").
-		WithMend("Ask the operator of this platform.")
-}
-
 // SetBudget makes a budget, or changes the one that the organisation or key
 // has for the period, in a transaction of db.Org for that organisation. A
 // budget counts what its current period has cost so far.
@@ -66,7 +54,7 @@ func (s *Store) SetBudget(ctx context.Context, tx pgx.Tx, p principal.Principal,
 	if err := def.validate(); err != nil {
 		return def, err
 	}
-	if err := s.authorise(ctx, p, "budget.set", def.Organisation.String()); err != nil {
+	if err := s.guard.Authorise(ctx, p, "budget.set", policy.Resource{ID: def.Organisation.String(), Organisation: def.Organisation}); err != nil {
 		return def, err
 	}
 	var key *string
@@ -126,11 +114,17 @@ func countSoFar(ctx context.Context, tx pgx.Tx, def *Budget, key *string) error 
 // RemoveBudget removes a budget, in a transaction of db.Org for its
 // organisation.
 func (s *Store) RemoveBudget(ctx context.Context, tx pgx.Tx, p principal.Principal, id uuid.UUID) error {
-	if err := s.authorise(ctx, p, "budget.remove", id.String()); err != nil {
+	var org uuid.UUID // stays the platform's if there is no such budget: whoever may remove none learns nothing
+	err := tx.QueryRow(ctx, `SELECT organisation_id FROM budgets WHERE id = $1`, id).Scan(&org)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("looking for the budget: %w", err)
+	}
+	if err := s.guard.Authorise(ctx, p, "budget.remove", policy.Resource{ID: id.String(), Organisation: org}); err != nil {
 		return err
 	}
-	var org uuid.UUID
-	err := tx.QueryRow(ctx, `DELETE FROM budgets WHERE id = $1 RETURNING organisation_id`, id).Scan(&org)
+	if err == nil {
+		_, err = tx.Exec(ctx, `DELETE FROM budgets WHERE id = $1`, id)
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return problem.New(problem.NotFound, "budget-unknown", "There is no such budget.").WithField("id")
 	}
@@ -153,7 +147,7 @@ func readBudgets(ctx context.Context, tx pgx.Tx) ([]Budget, error) {
 // their current period.
 func (s *Store) Budgets(ctx context.Context, p principal.Principal) ([]BudgetRow, error) {
 	var out []BudgetRow
-	err := s.view(ctx, p, func(tx pgx.Tx) error {
+	err := s.view(ctx, p, "budget.list", uuid.Nil, "", func(tx pgx.Tx) error {
 		list, err := readBudgets(ctx, tx)
 		if err != nil {
 			return err

@@ -97,7 +97,7 @@ func TestNodesTogetherNeverSpendMoreThanTheBudgetAndNearlyAllOfIt(t *testing.T) 
 func removeBudget(t testing.TB, d *db.DB, def Budget) {
 	t.Helper()
 	err := d.Org(context.Background(), def.Organisation, func(tx pgx.Tx) error {
-		return NewStore(d).RemoveBudget(context.Background(), tx, operator, def.ID)
+		return NewStore(d, guard(d)).RemoveBudget(context.Background(), tx, operator, def.ID)
 	})
 	if err != nil {
 		t.Fatalf("removing a budget: %v", err)
@@ -212,7 +212,7 @@ func TestANewPeriodIsLeasedBeforeItBegins(t *testing.T) {
 	yesterday.Settle(700, 0)
 	c.advance(time.Minute)
 	leaseNow(t, b)
-	rows, err := NewStore(d).Budgets(t.Context(), operator)
+	rows, err := NewStore(d, guard(d)).Budgets(t.Context(), operator)
 	if err != nil || len(rows) != 1 {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestTheAlarmIsRaisedOnceForABudgetAndPeriod(t *testing.T) {
 	if len(alarms) != 2 {
 		t.Errorf("the next day's alarm: %+v", alarms)
 	}
-	if o, err := NewStore(d).Overview(t.Context(), operator); err != nil || len(o.Alarms) > 1 {
+	if o, err := NewStore(d, guard(d)).Overview(t.Context(), operator); err != nil || len(o.Alarms) > 1 {
 		t.Errorf("%+v, %v", o.Alarms, err)
 	}
 }
@@ -388,7 +388,7 @@ func TestANewBudgetCountsWhatItsPeriodHasCost(t *testing.T) {
 	n.flush()
 	setBudget(t, d, Budget{Organisation: orgs[0], Period: Month, LimitNano: 1000, Currency: "EUR"})
 	setBudget(t, d, Budget{Organisation: orgs[0], Period: Total, LimitNano: 1000, Currency: "EUR"})
-	rows, err := NewStore(d).Budgets(t.Context(), operator)
+	rows, err := NewStore(d, guard(d)).Budgets(t.Context(), operator)
 	if err != nil || len(rows) != 2 || rows[0].SpentNano != 600 || rows[1].SpentNano != 700 {
 		t.Errorf("%+v, %v", rows, err)
 	}
@@ -454,20 +454,25 @@ func TestOnlyOperatorsChangeBudgetsAndOnlySensibleOnes(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	orgs := makeOrganisations(t, d, 2)
-	store := NewStore(d)
+	store := NewStore(d, guard(d))
 	good := Budget{Organisation: orgs[0], Period: Day, LimitNano: 1e9, Currency: "EUR"}
 	set := func(p principal.Principal, def Budget) error {
 		return d.Org(t.Context(), orgs[0], func(tx pgx.Tx) error { _, err := store.SetBudget(t.Context(), tx, p, def); return err })
 	}
+	long := member(orgs[0], principal.Operator)
+	long.SecondFactor = long.SecondFactor.Add(-time.Hour)
 	for name, c := range map[string]struct {
 		by     principal.Principal
 		change func(*Budget)
 		code   string
 	}{
-		"an organisation's session":  {principal.Principal{Kind: principal.Session, ID: "s", Organisation: orgs[0]}, nil, "platform-only"},
-		"a key":                      {principal.Principal{Kind: principal.Key, ID: "k", Organisation: orgs[0]}, nil, "platform-only"},
-		"a key without organisation": {principal.Principal{Kind: principal.Key, ID: "k"}, nil, "platform-only"},
-		"nobody":                     {principal.Principal{}, nil, "platform-only"},
+		"an organisation's session":  {principal.Principal{Kind: principal.Session, ID: "s", Organisation: orgs[0]}, nil, "request-invalid"},
+		"a key":                      {principal.Principal{Kind: principal.Key, ID: "k", Organisation: orgs[0]}, nil, "request-invalid"},
+		"a key without organisation": {principal.Principal{Kind: principal.Key, ID: "k"}, nil, "request-invalid"},
+		"nobody":                     {principal.Principal{}, nil, "request-invalid"},
+		"a viewer":                   {member(orgs[0], principal.Viewer), nil, "access-denied"},
+		"another's administrator":    {member(orgs[1], principal.Administrator), nil, "access-denied"},
+		"long after the last factor": {long, nil, "step-up-required"},
 		"no such period":             {operator, func(b *Budget) { b.Period = "week" }, "budget-period"},
 		"a negative limit":           {operator, func(b *Budget) { b.LimitNano = -1 }, "budget-limit"},
 		"a limit beyond all money":   {operator, func(b *Budget) { b.LimitNano = maxLimit + 1 }, "budget-limit"},
@@ -488,8 +493,10 @@ func TestOnlyOperatorsChangeBudgetsAndOnlySensibleOnes(t *testing.T) {
 	if n := countRows(t, d, "budgets", orgs[0]); n != 0 {
 		t.Errorf("%d budgets were made", n)
 	}
-	if err := set(operator, good); err != nil {
-		t.Fatal(err)
+	for _, p := range []principal.Principal{operator, member(orgs[0], principal.Operator)} {
+		if err := set(p, good); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := set(operator, Budget{Organisation: orgs[1], Period: Day, LimitNano: 1, Currency: "EUR"}); state(err) != "42501" {
 		t.Errorf("a transaction for one organisation set another's budget: %v", err)
@@ -502,7 +509,7 @@ func TestOnlyOperatorsChangeBudgetsAndOnlySensibleOnes(t *testing.T) {
 	for _, e := range entries {
 		acts[e.Act+" "+e.Outcome]++
 	}
-	if acts["budget.set done"] != 1 || acts["budget.set denied"] != 4 {
+	if acts["budget.set done"] != 2 || acts["budget.set denied"] != 7 {
 		t.Errorf("audited: %v", acts)
 	}
 	err = d.Org(t.Context(), orgs[0], func(tx pgx.Tx) error { return store.RemoveBudget(t.Context(), tx, operator, uuid.New()) })

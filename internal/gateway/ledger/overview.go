@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/missionopsai/foundry/internal/principal"
@@ -32,7 +33,7 @@ func (s *Store) Usage(ctx context.Context, p principal.Principal, f UsageFilter)
 	}
 	from, to := bounds(f.From, f.To)
 	var out []UsageRow
-	err := s.view(ctx, p, func(tx pgx.Tx) (err error) {
+	err := s.view(ctx, p, "usage.read", f.Organisation, "", func(tx pgx.Tx) (err error) {
 		rows, _ := tx.Query(ctx, `SELECT `+group+` COLLATE "C" AS grp, currency, sum(requests)::bigint, sum(errors)::bigint, sum(refusals)::bigint, sum(unknown)::bigint,
 				`+bounded("input_tokens")+`, `+bounded("output_tokens")+`, `+bounded("cached_tokens")+`, `+bounded("cost_nano")+`, `+bounded("held_nano")+`
 			FROM usage_deltas WHERE bucket >= $1 AND bucket < $2 AND ($3::uuid IS NULL OR organisation_id = $3)
@@ -72,7 +73,7 @@ func foldRefusals(rows []UsageRow) []UsageRow {
 // Overview returns what the console shows first.
 func (s *Store) Overview(ctx context.Context, p principal.Principal) (Overview, error) {
 	var o Overview
-	err := s.view(ctx, p, func(tx pgx.Tx) error {
+	err := s.view(ctx, p, "overview.read", uuid.Nil, "", func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&o.At); err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ func (s *Store) Refusals(ctx context.Context, p principal.Principal, f RefusalFi
 	from, to := bounds(f.From, f.To)
 	limit := pageSize(f.Limit)
 	var out []RefusalRow
-	err = s.view(ctx, p, func(tx pgx.Tx) (err error) {
+	err = s.view(ctx, p, "refusal.list", f.Organisation, "", func(tx pgx.Tx) (err error) {
 		rows, _ := tx.Query(ctx, `SELECT l.node, l.boot, l.seq, l.at, l.organisation_id, l.api_key, l.endpoint, l.model, l.class, l.rule, l.status, l.decision
 			FROM organisations o CROSS JOIN LATERAL (
 				SELECT * FROM refusals r WHERE r.organisation_id = o.id AND r.at >= $1 AND r.at < $2 AND r.at <= $3
@@ -76,7 +76,7 @@ func (s *Store) Transfers(ctx context.Context, p principal.Principal, f Transfer
 	from, to := bounds(f.From, f.To)
 	limit := pageSize(f.Limit)
 	var out []TransferRow
-	err = s.view(ctx, p, func(tx pgx.Tx) (err error) {
+	err = s.view(ctx, p, "transfer.list", f.Organisation, "", func(tx pgx.Tx) (err error) {
 		rows, _ := tx.Query(ctx, `SELECT l.node, l.boot, l.seq, l.n, l.at, l.organisation_id, l.api_key, l.class, l.provider, l.provider_model,
 				l.destination, l.controller, l.leaves_eea, l.restricted, l.safeguard, l.decision
 			FROM organisations o CROSS JOIN LATERAL (

@@ -47,7 +47,7 @@ func TestARequestIsOneRowWhetherItsOutcomeComesNowOrLater(t *testing.T) {
 	n.flush()
 	e.verify(t, d)
 
-	store := NewStore(d)
+	store := NewStore(d, guard(d))
 	row, _, err := store.Request(t.Context(), operator, later)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -21,20 +23,28 @@ import (
 // Store answers questions about what has been shipped. The platform's
 // operators see every organisation; a principal of an organisation sees its
 // own rows, because the database shows it no others.
-type Store struct{ db *db.DB }
+type Store struct {
+	db    *db.DB
+	guard *access.Guard
+}
 
-// NewStore returns a store over d.
-func NewStore(d *db.DB) *Store { return &Store{db: d} }
+// NewStore returns a store over d. What the guard denies, it does not show.
+func NewStore(d *db.DB, g *access.Guard) *Store { return &Store{db: d, guard: g} }
 
-// view runs fn under the role that p may read with.
-func (s *Store) view(ctx context.Context, p principal.Principal, fn func(tx pgx.Tx) error) error {
-	switch {
-	case !p.Platform():
-		return s.db.Org(ctx, p.Organisation, fn)
-	case p.Kind == principal.Local || p.Kind == principal.Session || p.Kind == principal.System:
-		return s.db.Read(ctx, fn)
+// view runs fn, which reads what belongs to org, under the role that p may
+// read with: one that sees all organisations only for the platform's own. The
+// zero org is p's, or all of them where p acts for the platform.
+func (s *Store) view(ctx context.Context, p principal.Principal, action policy.Action, org uuid.UUID, target string, fn func(tx pgx.Tx) error) error {
+	if org == uuid.Nil {
+		org = p.Organisation
 	}
-	return problem.New(problem.Denied, "platform-only", "Only a platform operator may see all organisations.")
+	if err := s.guard.Authorise(ctx, p, action, policy.Resource{ID: target, Organisation: org}); err != nil {
+		return err
+	}
+	if p.Organisation != uuid.Nil {
+		return s.db.Org(ctx, p.Organisation, fn)
+	}
+	return s.db.Read(ctx, fn)
 }
 
 // maxPage bounds every list.
@@ -136,7 +146,7 @@ func (s *Store) Requests(ctx context.Context, p principal.Principal, f RequestFi
 	from, to := bounds(f.From, f.To)
 	limit := pageSize(f.Limit)
 	var out []RequestRow
-	err = s.view(ctx, p, func(tx pgx.Tx) (err error) {
+	err = s.view(ctx, p, "request.list", f.Organisation, "", func(tx pgx.Tx) (err error) {
 		rows, _ := tx.Query(ctx, `SELECT `+requestColumns+` FROM organisations o CROSS JOIN LATERAL (
 				SELECT * FROM request_log r WHERE r.organisation_id = o.id
 				   AND r.admitted_at >= $1 AND r.admitted_at < $2 AND r.admitted_at <= $3
@@ -175,7 +185,7 @@ func nullable(org uuid.UUID) *uuid.UUID {
 func (s *Store) Request(ctx context.Context, p principal.Principal, id RequestID) (RequestRow, *sovereignty.Decision, error) {
 	var row RequestRow
 	var body []byte
-	err := s.view(ctx, p, func(tx pgx.Tx) (err error) {
+	err := s.view(ctx, p, "request.read", uuid.Nil, id.String(), func(tx pgx.Tx) (err error) {
 		place := []any{int64(id.Node), int64(id.Boot), int64(id.Seq)}
 		rows, _ := tx.Query(ctx, `SELECT `+requestColumns+` FROM request_log l WHERE l.node = $1 AND l.boot = $2 AND l.seq = $3`, place...)
 		if row, err = pgx.CollectExactlyOneRow(rows, scanRequest); err != nil {
@@ -209,7 +219,7 @@ func (s *Store) Request(ctx context.Context, p principal.Principal, id RequestID
 // Decision returns a stored decision of an organisation, for a refusal.
 func (s *Store) Decision(ctx context.Context, p principal.Principal, org uuid.UUID, hash [16]byte) (*sovereignty.Decision, error) {
 	var body []byte
-	err := s.view(ctx, p, func(tx pgx.Tx) error {
+	err := s.view(ctx, p, "refusal.read", org, "", func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `SELECT body FROM decisions WHERE organisation_id = $1 AND hash = $2`, org, hash[:]).Scan(&body)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

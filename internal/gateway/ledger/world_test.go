@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
@@ -44,11 +45,24 @@ func seals() (seal, open func(in, ad []byte) ([]byte, error)) {
 		func(in, ad []byte) ([]byte, error) { return aead.Open(nil, nonce, in, ad) }
 }
 
+func guard(d *db.DB) *access.Guard {
+	e, err := policy.Builtin()
+	if err != nil {
+		panic(err)
+	}
+	return access.NewGuard(e, d, time.Now, policy.Development)
+}
+
+// member is a person who showed a second factor just now.
+func member(org uuid.UUID, roles ...principal.Role) principal.Principal {
+	return principal.Principal{Kind: principal.Person, ID: "0190b000-0000-7000-8000-000000000001", Organisation: org, Roles: principal.RolesOf(roles...), SecondFactor: time.Now()}
+}
+
 func makeOrganisations(t tb, d *db.DB, n int) []uuid.UUID {
 	t.Helper()
 	var orgs []uuid.UUID
 	for i := range n {
-		o, err := access.CreateOrganisation(context.Background(), d, operator, fmt.Sprintf("org-%d", i))
+		o, err := access.CreateOrganisation(context.Background(), d, guard(d), operator, fmt.Sprintf("org-%d", i))
 		if err != nil {
 			t.Fatalf("making an organisation: %v", err)
 		}
