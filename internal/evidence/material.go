@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -45,9 +47,9 @@ func Apart(material func() (Material, error)) Collect {
 		defer clear(key)
 		where := placed(m)
 		var out []Finding
-		for name, dir := range m.Data {
+		for _, name := range slices.Sorted(maps.Keys(m.Data)) {
 			progress("searching " + name)
-			f, err := copies(ctx, name, dir, m, key)
+			f, err := copies(ctx, name, m.Data[name], m, key)
 			if err != nil {
 				return nil, err
 			}

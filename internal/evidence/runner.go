@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -50,6 +48,7 @@ type Runner struct {
 	read     picture
 	readAt   time.Time
 	last     map[string]State
+	jobs     []*Job
 }
 
 // NewRunner makes a runner. It refuses a catalogue that could never be green,
@@ -340,39 +339,29 @@ func (r *Runner) say(c *Control, also func(string), text string) {
 	}
 }
 
-// RunNow runs controls at once, whether due or not. The caller has authorised
-// it. ids empty means every control that a machine checks. Progress may be nil.
+// RunNow runs controls at once, whether due or not, and waits for them. Without
+// ids it runs every control that a machine checks. The caller has authorised
+// it. progress may be nil.
 func (r *Runner) RunNow(ctx context.Context, p principal.Principal, ids []string, progress func(control, text string)) error {
-	var chosen []*Control
-	for i := range r.Controls {
-		if c := &r.Controls[i]; len(ids) == 0 && !c.Attested() {
-			chosen = append(chosen, c)
-		}
-	}
-	for _, id := range ids {
-		c, err := r.Control(id)
-		if err != nil {
-			return err
-		}
-		if c.Attested() {
-			return problem.New(problem.Unsupported, "control-attested", "No machine can check "+c.ID+": a person answers for it.").WithField("control").
-				WithMend("Use `foundry controls attest " + c.ID + "`.")
-		}
-		chosen = append(chosen, c)
-	}
-	err := r.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		var names []string
-		for _, c := range chosen {
-			names = append(names, c.ID)
-		}
-		return audit.Append(ctx, tx, p, uuid.Nil, "controls.run", strings.Join(names, " "), nil)
-	})
+	chosen, err := r.choose(ids)
 	if err != nil {
 		return err
 	}
+	if err := r.auditRun(ctx, p, chosen); err != nil {
+		return err
+	}
+	if progress == nil {
+		progress = func(string, string) {}
+	}
+	return r.runAll(ctx, p, chosen, len(ids) == 0, progress)
+}
+
+// runAll runs controls as slots become free.
+func (r *Runner) runAll(ctx context.Context, p principal.Principal, chosen []*Control, all bool, progress func(control, text string)) error {
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	for _, c := range chosen {
 		select {
 		case r.slots <- struct{}{}:
@@ -381,14 +370,11 @@ func (r *Runner) RunNow(ctx context.Context, p principal.Principal, ids []string
 		}
 		wg.Go(func() {
 			defer func() { <-r.slots }()
-			_, err := r.run(ctx, c, p, true, func(text string) {
-				if progress != nil {
-					progress(c.ID, text)
-				}
-			})
+			_, err := r.run(ctx, c, p, true, func(text string) { progress(c.ID, text) })
+			progress(c.ID, "done")
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil && !(errors.Is(err, errBusy) && len(ids) == 0) {
+			if err != nil && !ignorable(err, all) {
 				errs = append(errs, err)
 			}
 		})
