@@ -145,7 +145,7 @@ func newSigner(name string, alg byte, seed []byte, now func() time.Time) *signer
 	return &signer{verifier{name, keyHash(name, alg, public), alg, public}, private, now}
 }
 
-func (s *signer) vkey() string { return formatVKey(s.name, s.alg, s.key) }
+func (v *verifier) vkey() string { return formatVKey(v.name, v.alg, v.key) }
 
 // Sign implements note.Signer.
 func (s *signer) Sign(msg []byte) ([]byte, error) {

@@ -27,9 +27,10 @@ type Options struct {
 	Seal func(plaintext, associated []byte) ([]byte, error) // protects the signing keys
 	Open func(sealed, associated []byte) ([]byte, error)
 
-	// Rows checks the rows that a shipped batch stored. Nil: batches are checked
-	// against their leaves only.
-	Batches BatchSource
+	// The gateway's ledger, whose tables package gateway/ledger owns. Nil: its
+	// batches stand in the tree, but are not compared with their rows.
+	Batches   func(ctx context.Context, refs []uuid.UUID) (map[uuid.UUID]Batch, error)                // those that are stored
+	CheckRows func(ctx context.Context, found func(code, place, what string)) (rows int64, err error) // compares every row with its batch
 
 	Cosigners []Cosigner       // besides the local witness
 	Clock     func() time.Time // nil is time.Now

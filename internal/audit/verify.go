@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,16 +53,6 @@ func (r *Report) find(code string, leaf *int64, entry, format string, args ...an
 	if len(r.Findings) < mostFindings {
 		r.Findings = append(r.Findings, Finding{code, leaf, entry, fmt.Sprintf(format, args...)})
 	}
-}
-
-// BatchSource reads batches and the rows they stored; package gateway/ledger
-// owns them.
-type BatchSource interface {
-	// Batches returns the batches of refs, those that are stored.
-	Batches(ctx context.Context, refs []uuid.UUID) (map[uuid.UUID]Batch, error)
-	// Unanchored counts the batches that have no leaf among those the database
-	// holds, and compares every stored row with its batch.
-	CheckRows(ctx context.Context, found func(code, place, what string)) (rows int64, err error)
 }
 
 // verifyStep is how many leaves are read at once.
@@ -131,12 +122,10 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.outside(ctx); err != nil {
 		return err
 	}
-	if b := v.l.o.Batches; b != nil {
-		rows, err := b.CheckRows(ctx, func(code, place, what string) { v.r.find(code, nil, place, "%s", what) })
-		v.r.Rows = rows
-		return err
+	if check := v.l.o.CheckRows; check != nil {
+		v.r.Rows, err = check(ctx, func(code, place, what string) { v.r.find(code, nil, place, "%s", what) })
 	}
-	return nil
+	return err
 }
 
 // collect gathers the checkpoints to compare with, and checks their signatures.
@@ -205,13 +194,17 @@ func (v *verification) collect(ctx context.Context) error {
 		v.r.SignedBy = append(v.r.SignedBy, s)
 	}
 	slices.Sort(v.r.SignedBy)
-	slices.SortFunc(v.want, func(a, b Checkpoint) int { return int(min(max(a.Size-b.Size, -1), 1)) })
+	sortBySize(v.want)
 	v.r.Checkpoints = len(v.want)
 	if len(v.want) == 0 {
 		v.r.find("checkpoint-none", nil, "", "There is no checkpoint to compare the tree with.")
 	}
 	v.reach(false)
 	return nil
+}
+
+func sortBySize(all []Checkpoint) {
+	slices.SortStableFunc(all, func(a, b Checkpoint) int { return cmp.Compare(a.Size, b.Size) })
 }
 
 // join is this node's keys and, as the database names them, the other nodes'.
@@ -224,7 +217,7 @@ func (l *Log) join(keys []Key) []*verifier {
 			all = append(all, p)
 		}
 	}
-	slices.SortFunc(all, func(a, b *verifier) int { return int(int64(a.hash) - int64(b.hash)) })
+	slices.SortFunc(all, func(a, b *verifier) int { return cmp.Compare(a.hash, b.hash) })
 	return slices.CompactFunc(all, func(a, b *verifier) bool { return a.name == b.name && a.hash == b.hash })
 }
 
@@ -353,7 +346,7 @@ func (v *verification) batches(ctx context.Context, leaves []leaf) error {
 	for i := range leaves {
 		refs[i] = leaves[i].ref
 	}
-	stored, err := v.l.o.Batches.Batches(ctx, refs)
+	stored, err := v.l.o.Batches(ctx, refs)
 	if err != nil {
 		return err
 	}
