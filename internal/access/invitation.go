@@ -197,10 +197,10 @@ func (s *People) draft(ctx context.Context, p principal.Principal, in NewInvitat
 	}
 	i = storedInvitation{hash: string(hash), mac: s.account(in.Email), Invitation: Invitation{ID: selector, Organisation: in.Organisation,
 		Email: in.Email, Name: in.Name, Roles: in.Roles, RoleNames: roleNames(in.Roles), InvitedBy: p.String()}}
-	if i.email, err = s.sealText(ctx, "invitations", "email", selector, in.Email); err != nil {
+	if i.email, err = s.sealText(ctx, "invitations", "email_sealed", selector, in.Email); err != nil {
 		return "", i, err
 	}
-	i.name, err = s.sealText(ctx, "invitations", "name", selector, in.Name)
+	i.name, err = s.sealText(ctx, "invitations", "name_sealed", selector, in.Name)
 	return token, i, err
 }
 
@@ -243,10 +243,10 @@ func (s *People) Invitations(ctx context.Context, p principal.Principal, org uui
 
 func (s *People) revealInvitation(ctx context.Context, i storedInvitation) (Invitation, error) {
 	var err error
-	if i.Email, err = s.openText(ctx, "invitations", "email", i.ID, i.email); err != nil {
+	if i.Email, err = s.openText(ctx, "invitations", "email_sealed", i.ID, i.email); err != nil {
 		return Invitation{}, err
 	}
-	i.Name, err = s.openText(ctx, "invitations", "name", i.ID, i.name)
+	i.Name, err = s.openText(ctx, "invitations", "name_sealed", i.ID, i.name)
 	return i.Invitation, err
 }
 
@@ -321,10 +321,7 @@ var errInvitation = problem.New(problem.Unauthenticated, "invitation-invalid", "
 
 // openToken finds the open invitation that a token belongs to, at the price of
 // a bcrypt.
-func (s *People) openToken(ctx context.Context, c Client, token string) (i storedInvitation, err error) {
-	if err := s.limit(ctx, c); err != nil {
-		return i, err
-	}
+func (s *People) openToken(ctx context.Context, token string) (i storedInvitation, err error) {
 	selector, secret, tag, ok := splitAs(invitationPrefix, token)
 	if !ok || !s.invites.genuine(selector, secret, tag) {
 		return i, errInvitation
@@ -350,7 +347,10 @@ func (s *People) openToken(ctx context.Context, c Client, token string) (i store
 // the address belongs to somebody who has an account: they sign in and Join;
 // everybody else uses Accept.
 func (s *People) OpenInvitation(ctx context.Context, c Client, token string) (shown Invitation, known bool, err error) {
-	i, err := s.openToken(ctx, c, token)
+	if err := s.limit(ctx, c); err != nil {
+		return shown, false, err
+	}
+	i, err := s.openToken(ctx, token)
 	if err != nil {
 		return shown, false, err
 	}
@@ -377,7 +377,10 @@ func (s *People) known(ctx context.Context, mac []byte) (known bool, err error) 
 // person of a recovery link signs in, and opens a session. With a role that
 // demands a second factor, the session is for enrolling one first.
 func (s *People) Accept(ctx context.Context, c Client, token string, a Acceptance) (in SignedIn, err error) {
-	i, err := s.openToken(ctx, c, token)
+	if err := s.limit(ctx, c); err != nil {
+		return in, err
+	}
+	i, err := s.openToken(ctx, token)
 	if err != nil {
 		return in, err
 	}
@@ -413,11 +416,11 @@ var errAccountExists = problem.New(problem.Conflict, "account-exists", "This add
 // could take the account over.
 func (s *People) acceptNew(ctx context.Context, c Client, i storedInvitation, email, name, hash string) (in SignedIn, err error) {
 	id := uuid.Must(uuid.NewV7())
-	sealedEmail, err := s.sealText(ctx, "people", "email", id.String(), email)
+	sealedEmail, err := s.sealText(ctx, "people", "email_sealed", id.String(), email)
 	if err != nil {
 		return in, err
 	}
-	sealedName, err := s.sealText(ctx, "people", "name", id.String(), name)
+	sealedName, err := s.sealText(ctx, "people", "name_sealed", id.String(), name)
 	if err != nil {
 		return in, err
 	}
@@ -520,8 +523,8 @@ func (s *People) acceptRecovery(ctx context.Context, c Client, i storedInvitatio
 
 // Join accepts an invitation as somebody who has an account and is signed in.
 // It must be for their address. The session continues there with a new token.
-func (s *People) Join(ctx context.Context, p principal.Principal, c Client, token string) (in SignedIn, err error) {
-	i, err := s.openToken(ctx, c, token)
+func (s *People) Join(ctx context.Context, p principal.Principal, token string) (in SignedIn, err error) {
+	i, err := s.openToken(ctx, token)
 	if err != nil {
 		return in, err
 	}

@@ -73,12 +73,6 @@ var (
 	errCloned     = problem.New(problem.Unauthenticated, "passkey-cloned", "This passkey may have been copied, and is refused from now on.").WithMend("Sign in another way, remove it, and enrol a new one.")
 )
 
-// passkeyPlace is the row that a passkey's sealed columns are bound to: the
-// credential and its person, so that a row moved to somebody else opens nothing.
-func passkeyPlace(id []byte, person uuid.UUID) string {
-	return base64.RawURLEncoding.EncodeToString(id) + "/" + person.String()
-}
-
 // holder opens a person's usable passkeys.
 func (s *People) holder(ctx context.Context, tx pgx.Tx, person uuid.UUID) (*holder, error) {
 	p, err := personByID(ctx, tx, person)
@@ -108,7 +102,7 @@ func (s *People) holder(ctx context.Context, tx pgx.Tx, person uuid.UUID) (*hold
 }
 
 func (s *People) openPasskey(ctx context.Context, k storedPasskey) (c webauthn.Credential, err error) {
-	body, err := s.Open(ctx, "passkeys", "credential", passkeyPlace(k.id, k.person), k.credential)
+	body, err := s.Open(ctx, "passkeys", "credential_sealed", passkeyRow(k.id, k.person), k.credential)
 	if err != nil {
 		return c, fmt.Errorf("opening a passkey: %w", err)
 	}
@@ -365,7 +359,7 @@ func (s *People) Passkeys(ctx context.Context, p principal.Principal) ([]Passkey
 		if err != nil {
 			return nil, err
 		}
-		name, err := s.openText(ctx, "passkeys", "name", passkeyPlace(k.id, person), k.name)
+		name, err := s.openText(ctx, "passkeys", "name_sealed", passkeyRow(k.id, person), k.name)
 		if err != nil {
 			return nil, err
 		}

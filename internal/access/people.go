@@ -139,10 +139,10 @@ func (s *People) openText(ctx context.Context, table, column, row string, sealed
 // reveal opens a person's address and name.
 func (s *People) reveal(ctx context.Context, p storedPerson) (Person, error) {
 	var err error
-	if p.Email, err = s.openText(ctx, "people", "email", p.ID.String(), p.email); err != nil {
+	if p.Email, err = s.openText(ctx, "people", "email_sealed", p.ID.String(), p.email); err != nil {
 		return Person{}, err
 	}
-	p.Name, err = s.openText(ctx, "people", "name", p.ID.String(), p.name)
+	p.Name, err = s.openText(ctx, "people", "name_sealed", p.ID.String(), p.name)
 	return p.Person, err
 }
 
@@ -216,7 +216,7 @@ func (s *People) begin(ctx context.Context, tx pgx.Tx, kind string, person *uuid
 	if err != nil {
 		return "", expires, err
 	}
-	sealed, err := s.Seal(ctx, "ceremonies", kind, string(id), body)
+	sealed, err := s.Seal(ctx, "ceremonies", "state_sealed", ceremonyRow(id, kind), body)
 	if err != nil {
 		return "", expires, fmt.Errorf("sealing a ceremony: %w", err)
 	}
@@ -236,7 +236,7 @@ func (s *People) resume(ctx context.Context, tx pgx.Tx, read ceremonyReader, kin
 	if err != nil {
 		return nil, err
 	}
-	body, err := s.Open(ctx, "ceremonies", kind, string(id), c.sealed)
+	body, err := s.Open(ctx, "ceremonies", "state_sealed", ceremonyRow(id, kind), c.sealed)
 	if err != nil {
 		return nil, fmt.Errorf("opening a ceremony: %w", err)
 	}

@@ -130,7 +130,7 @@ func (s *People) ConfirmTOTP(ctx context.Context, p principal.Principal, ceremon
 	if !ok {
 		return out, errCode
 	}
-	sealed, err := s.sealText(ctx, "totp_secrets", "secret", person.String(), state.Secret)
+	sealed, err := s.sealText(ctx, "totp_secrets", "secret_sealed", person.String(), state.Secret)
 	if err != nil {
 		return out, err
 	}
@@ -245,15 +245,15 @@ func (s *People) EnrolPasskey(ctx context.Context, p principal.Principal, ceremo
 		return out, err
 	}
 	k := storedPasskey{id: made.ID, person: person, count: int64(made.Authenticator.SignCount)}
-	place := passkeyPlace(k.id, person)
-	if k.name, err = s.sealText(ctx, "passkeys", "name", place, name); err != nil {
+	place := passkeyRow(k.id, person)
+	if k.name, err = s.sealText(ctx, "passkeys", "name_sealed", place, name); err != nil {
 		return out, err
 	}
 	body, err := json.Marshal(made)
 	if err != nil {
 		return out, err
 	}
-	if k.credential, err = s.Seal(ctx, "passkeys", "credential", place, body); err != nil {
+	if k.credential, err = s.Seal(ctx, "passkeys", "credential_sealed", place, body); err != nil {
 		return out, err
 	}
 	out, err = s.enrol(ctx, p, "passkey.add", FactorPasskey, base64.RawURLEncoding.EncodeToString(k.id),
@@ -300,7 +300,7 @@ func (s *People) RenamePasskey(ctx context.Context, p principal.Principal, id, n
 	if name, err = checkName(name); err != nil {
 		return err
 	}
-	sealed, err := s.sealText(ctx, "passkeys", "name", passkeyPlace(raw, person), name)
+	sealed, err := s.sealText(ctx, "passkeys", "name_sealed", passkeyRow(raw, person), name)
 	if err != nil {
 		return err
 	}

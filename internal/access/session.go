@@ -84,7 +84,7 @@ func (s *People) open(ctx context.Context, tx pgx.Tx, person uuid.UUID, membersh
 	if err != nil {
 		return SignedIn{}, err
 	}
-	place, err := s.sealText(ctx, "sessions", "place", o.selector, coarsePlace(c.Address))
+	place, err := s.sealText(ctx, "sessions", "place_sealed", o.selector, coarsePlace(c.Address))
 	if err != nil {
 		return SignedIn{}, err
 	}
@@ -249,7 +249,7 @@ func (s *People) sessionsOf(ctx context.Context, p principal.Principal, person u
 	})
 	out := make([]Session, 0, len(stored))
 	for _, row := range stored {
-		if row.Place, err = s.openText(ctx, "sessions", "place", row.ID, row.place); err != nil {
+		if row.Place, err = s.openText(ctx, "sessions", "place_sealed", row.ID, row.place); err != nil {
 			return nil, err
 		}
 		row.Current = row.ID == p.Session

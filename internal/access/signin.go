@@ -254,7 +254,7 @@ func (s *People) useTOTP(ctx context.Context, tx pgx.Tx, person uuid.UUID, code 
 	if err != nil {
 		return false, err
 	}
-	secret, err := s.openText(ctx, "totp_secrets", "secret", person.String(), sealed)
+	secret, err := s.openText(ctx, "totp_secrets", "secret_sealed", person.String(), sealed)
 	if err != nil {
 		return false, err
 	}
