@@ -156,7 +156,6 @@ var securityRules = []rule{
 	{"grant.approve", "approve access to client data that somebody else asked for", administrative, approves | secures},
 	{"grant.reject", "refuse access to client data", administrative, approves | watches},
 	{"grant.review", "look at what was done after the glass was broken", administrative, approves | secures},
-	{"grant.rule", "say who may approve access to an organisation's data", administrative, approves},
 	{"grant.revoke", "end access to client data at once", administrative | nodeAlways, approves | watches},
 	{"grant.rule", "say who may approve access to client data", administrative, governs},
 	{"register.read", "see who has which access, since when and why", read, inspects | watches},
