@@ -111,22 +111,30 @@ func RowHash(salt []byte, table string, cells [][]byte) tlog.Hash {
 	buf = append(append(buf, 0, 3), salt...)
 	buf = append(binary.BigEndian.AppendUint32(buf, uint32(len(table))), table...)
 	for _, c := range cells {
-		if c == nil {
-			buf = binary.BigEndian.AppendUint32(buf, 0xffffffff)
-			continue
-		}
-		buf = append(binary.BigEndian.AppendUint32(buf, uint32(len(c))), c...)
+		buf = appendCell(buf, c)
 	}
 	return sha256.Sum256(buf)
 }
 
-// RowSalt is the salt of the n-th row of a batch: the first 16 bytes of
-// SHA-256(salt of the batch ‖ n as 8 bytes). Who is given one row learns
-// nothing that would help to guess another.
-func RowSalt(batch []byte, n int64) []byte {
-	buf := make([]byte, 0, 64)
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append(buf, batch...), uint64(n)))
+// RowSalt is the salt of a row in a batch: the first 16 bytes of
+// SHA-256(salt of the batch ‖ the table's name ‖ the row's first four cells,
+// each with its length as in RowHash). The first four hold the primary key.
+// Who is given one row learns nothing that would help to guess another.
+func RowSalt(batch []byte, table string, cells [][]byte) []byte {
+	buf := make([]byte, 0, 256)
+	buf = append(append(buf, batch...), table...)
+	for _, c := range cells[:min(4, len(cells))] {
+		buf = appendCell(buf, c)
+	}
+	sum := sha256.Sum256(buf)
 	return sum[:16]
+}
+
+func appendCell(dst, cell []byte) []byte {
+	if cell == nil {
+		return binary.BigEndian.AppendUint32(dst, 0xffffffff)
+	}
+	return append(binary.BigEndian.AppendUint32(dst, uint32(len(cell))), cell...)
 }
 
 // RowRoot is the root of the tree over the rows of a batch.

@@ -109,7 +109,7 @@ func TestARowIsProvenInItsBatch(t *testing.T) {
 		cells := func(k int) [][]byte { return [][]byte{[]byte(fmt.Sprint(k)), nil, {}} }
 		rows := make([]tlog.Hash, n)
 		for k := range rows {
-			rows[k] = RowHash(RowSalt(salt, int64(k)), "requests", cells(k))
+			rows[k] = RowHash(RowSalt(salt, "requests", cells(k)), "requests", cells(k))
 		}
 		root := RowRoot(rows)
 		path, err := ProveRow(rows, int64(i))
@@ -118,7 +118,7 @@ func TestARowIsProvenInItsBatch(t *testing.T) {
 		}
 		text, empty := fmt.Sprintf("%x", fmt.Sprint(i)), ""
 		row := ProofRow{Table: "requests", Cells: []Cell{{"a", &text, ""}, {"b", nil, ""}, {"c", &empty, ""}}, N: int64(i), Of: int64(n),
-			Salt: fmt.Sprintf("%x", RowSalt(salt, int64(i))), Path: path}
+			Salt: fmt.Sprintf("%x", RowSalt(salt, "requests", cells(i))), Path: path}
 		if err := row.check(root[:]); err != nil {
 			rt.Fatal(err)
 		}

@@ -38,6 +38,8 @@ type batch struct {
 
 	digest hash.Hash
 	run    span64
+	runs   []anchored   // that have ended
+	salts  func([]byte) // fills with random bytes
 	dec    decoder
 	adm    Admission
 	att    Attempt
@@ -86,7 +88,7 @@ func fields(parts ...[]field) (all []field) {
 
 func newBatch(node uint32, seal func(plaintext, associated []byte) ([]byte, error)) *batch {
 	b := &batch{
-		node: node, seal: seal, digest: sha256.New(),
+		node: node, seal: seal, digest: sha256.New(), salts: randomSalt,
 		entered: map[journal.Position]int{}, moved: requests{}, closed: map[journal.Position]bool{},
 		usage: map[usageKey]*usageSum{},
 		dec:   decoder{names: map[string]string{}},
@@ -98,18 +100,18 @@ func newBatch(node uint32, seal func(plaintext, associated []byte) ([]byte, erro
 		{"model", pgtype.TextOID}, {"tier", pgtype.TextOID}, {"provider", pgtype.TextOID}, {"provider_model", pgtype.TextOID},
 		{"jurisdiction", pgtype.TextOID}, {"controller", pgtype.TextOID}, {"safeguard", pgtype.TextOID}, {"currency", pgtype.TextOID},
 	}, outcomeFields)...)
-	b.outcomes = newTable("request_outcomes", fields(placeFields, []field{{"organisation_id", pgtype.UUIDOID}}, outcomeFields)...)
+	b.outcomes = newTable("request_outcomes", fields(placeFields, []field{{"organisation_id", pgtype.UUIDOID}}, outcomeFields, batchFields)...)
 	b.attempts = newTable("request_attempts", fields(placeFields, []field{
 		{"n", pgtype.Int2OID}, {"organisation_id", pgtype.UUIDOID}, {"at", pgtype.TimestamptzOID}, {"own", pgtype.BoolOID},
 		{"leaves_eea", pgtype.BoolOID}, {"restricted", pgtype.BoolOID}, {"provider", pgtype.TextOID}, {"provider_model", pgtype.TextOID},
 		{"jurisdiction", pgtype.TextOID}, {"controller", pgtype.TextOID}, {"safeguard", pgtype.TextOID},
-	})...)
+	}, batchFields)...)
 	b.transfers = newTable("transfers", fields(placeFields, []field{
 		{"n", pgtype.Int2OID}, {"at", pgtype.TimestamptzOID}, {"organisation_id", pgtype.UUIDOID}, {"class", pgtype.Int2OID},
 		{"leaves_eea", pgtype.BoolOID}, {"restricted", pgtype.BoolOID}, {"decision", pgtype.ByteaOID}, {"api_key", pgtype.TextOID},
 		{"provider", pgtype.TextOID}, {"provider_model", pgtype.TextOID}, {"destination", pgtype.TextOID},
 		{"controller", pgtype.TextOID}, {"safeguard", pgtype.TextOID},
-	})...)
+	}, batchFields)...)
 	b.refusals = newTable("refusals", fields(placeFields, []field{
 		{"at", pgtype.TimestamptzOID}, {"organisation_id", pgtype.UUIDOID}, {"class", pgtype.Int2OID}, {"status", pgtype.Int2OID},
 		{"decision", pgtype.ByteaOID}, {"api_key", pgtype.TextOID}, {"endpoint", pgtype.TextOID}, {"model", pgtype.TextOID},
@@ -119,7 +121,8 @@ func newBatch(node uint32, seal func(plaintext, associated []byte) ([]byte, erro
 	b.deltas = newUsageTable()
 	b.rejects = newTable("journal_rejects", fields(placeFields, []field{{"reason", pgtype.TextOID}, {"sealed", pgtype.ByteaOID}})...)
 	b.batches = newTable("journal_batches", field{"node", pgtype.Int8OID}, field{"boot", pgtype.Int8OID},
-		field{"first_seq", pgtype.Int8OID}, field{"last_seq", pgtype.Int8OID}, field{"events", pgtype.Int4OID}, field{"digest", pgtype.ByteaOID})
+		field{"first_seq", pgtype.Int8OID}, field{"last_seq", pgtype.Int8OID}, field{"events", pgtype.Int4OID}, field{"digest", pgtype.ByteaOID},
+		field{"salt", pgtype.ByteaOID}, field{"row_hashes", pgtype.ByteaOID}, field{"root", pgtype.ByteaOID})
 	b.all = []*table{b.requests, b.outcomes, b.attempts, b.transfers, b.refusals, b.decisions, b.deltas, b.rejects}
 	return b
 }
@@ -134,7 +137,7 @@ func (b *batch) begin(from journal.Position, before requests) {
 	clear(b.usage)
 	clear(b.waiting)
 	b.waiting, b.order = b.waiting[:0], b.order[:0]
-	b.run = span64{}
+	b.run, b.runs = span64{}, b.runs[:0]
 	b.batches.reset()
 	for _, t := range b.all {
 		t.reset()
@@ -230,6 +233,7 @@ func (b *batch) admit(at journal.Position) {
 		r.text(string(a.Jurisdiction))
 		r.text(string(a.Controller))
 		r.text(a.Safeguard)
+		r.batch(b)
 	}
 }
 
@@ -277,6 +281,7 @@ func (b *batch) attempt(at journal.Position) bool {
 	r.text(string(a.Jurisdiction))
 	r.text(string(a.Controller))
 	r.text(a.Safeguard)
+	r.batch(b)
 	if registered(a.LeavesEEA, a.Restricted, a.Own) {
 		r := b.place(b.transfers, admission)
 		r.int16(a.N)
@@ -292,6 +297,7 @@ func (b *batch) attempt(at journal.Position) bool {
 		r.text(string(a.Jurisdiction))
 		r.text(string(a.Controller))
 		r.text(a.Safeguard)
+		r.batch(b)
 	}
 	return true
 }
@@ -313,6 +319,7 @@ func (b *batch) outcome(at journal.Position) bool {
 	r := b.place(b.outcomes, admission)
 	r.bytes(q.org[:])
 	r.outcome(o)
+	r.batch(b)
 	return true
 }
 
@@ -366,13 +373,7 @@ func (b *batch) endRun() {
 	if b.run.events == 0 {
 		return
 	}
-	r := b.batches.row()
-	r.int64(int64(b.node))
-	r.int64(int64(b.run.boot))
-	r.int64(int64(b.run.first))
-	r.int64(int64(b.run.last))
-	r.int32(int32(b.run.events))
-	r.bytes(b.digest.Sum(nil))
+	b.runs = append(b.runs, anchored{span64: b.run, digest: b.digest.Sum(nil)})
 	b.run = span64{}
 }
 
@@ -395,6 +396,7 @@ func (b *batch) setAside(e *journal.Entry, reason string) error {
 // finish writes the rows that had to wait for the whole batch.
 func (b *batch) finish() {
 	b.endRun()
+	defer b.anchor()
 	if b.barren {
 		return
 	}

@@ -102,6 +102,8 @@ func (c *column) time(v time.Time) { c.int64(v.UnixMicro() - postgresEpoch) }
 type table struct {
 	name    string // also of the prepared statement
 	insert  string
+	source  string // of the rows: the table in the database
+	fields  []field
 	columns []column
 	formats []int16
 	values  [][]byte
@@ -120,7 +122,7 @@ var arrayOf = map[uint32]string{
 }
 
 func newTable(name string, fields ...field) *table {
-	t := &table{name: "ledger_" + name, columns: make([]column, len(fields)), values: make([][]byte, len(fields))}
+	t := &table{name: "ledger_" + name, source: name, fields: fields, columns: make([]column, len(fields)), values: make([][]byte, len(fields))}
 	var names, params strings.Builder
 	for i, f := range fields {
 		if i > 0 {
