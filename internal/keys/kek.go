@@ -102,7 +102,7 @@ type Keks struct {
 	mu      sync.Mutex
 	current *KEK
 	all     map[string]*KEK
-	loaded  time.Time
+	asked   time.Time // when an unknown fingerprint last made the providers be asked
 }
 
 // reloadEvery bounds how often a fingerprint that is not known makes the
@@ -149,7 +149,7 @@ func (k *Keks) load(ctx context.Context) error {
 			all[f] = old
 		}
 	}
-	k.current, k.all, k.loaded = current, all, time.Now()
+	k.current, k.all = current, all
 	return nil
 }
 
@@ -181,7 +181,8 @@ func (k *Keks) find(ctx context.Context, fingerprint string) (*KEK, error) {
 	if kek := k.all[fingerprint]; kek != nil {
 		return kek, nil
 	}
-	if time.Since(k.loaded) >= reloadEvery {
+	if time.Since(k.asked) >= reloadEvery {
+		k.asked = time.Now()
 		if err := k.load(ctx); err != nil {
 			return nil, err
 		}

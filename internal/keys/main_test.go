@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -117,7 +118,9 @@ func (w *world) vaultOf(ring *Keyring, change func(*VaultOptions)) *Vault {
 	if change != nil {
 		change(&o)
 	}
-	return NewVault(o)
+	v := NewVault(o)
+	v.settle = 100 * time.Millisecond
+	return v
 }
 
 func noteAt(ward, id string) Place { return Place{"notes", "body", Row(ward, id)} }
@@ -160,4 +163,7 @@ func (w *world) reads(v *Vault, org uuid.UUID, ward, id, want string) {
 	}
 }
 
-func kill() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} }
+func kill() {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}

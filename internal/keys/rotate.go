@@ -56,30 +56,37 @@ const settle = 1500 * time.Millisecond
 // StartRotation gives an organisation, or with uuid.Nil the installation, a
 // new key and re-encrypts what its older keys sealed, in the background. A
 // rotation that was interrupted is taken up again instead, without another key.
-// life bounds the work.
-func (v *Vault) StartRotation(life context.Context, p principal.Principal, org uuid.UUID) (Progress, error) {
+// ctx bounds the making of the key; the rest goes on for as long as Run runs.
+func (v *Vault) StartRotation(ctx context.Context, p principal.Principal, org uuid.UUID) (Progress, error) {
+	life := context.WithoutCancel(ctx)
+	if l := v.life.Load(); l != nil {
+		life = *l
+	}
+	j, err := v.startRotation(ctx, life, p, org)
+	return j.progress(), err
+}
+
+func (v *Vault) startRotation(ctx, life context.Context, p principal.Principal, org uuid.UUID) (*job, error) {
 	j, err := v.startJob(org)
 	if err != nil {
-		return j.progress(), err
+		return j, err
 	}
-	k, err := v.addKey(life, p, org)
+	k, err := v.addKey(ctx, p, org)
 	if err != nil {
 		v.endJob(j, err)
-		return j.progress(), err
+		return j, err
 	}
 	j.change(func(p *Progress) { p.Key = keyName(k.primary) })
 	go func() { v.endJob(j, v.finishRotation(life, p, org, j)) }()
-	return j.progress(), nil
+	return j, nil
 }
 
 // Rotate is StartRotation that waits for the end.
 func (v *Vault) Rotate(ctx context.Context, p principal.Principal, org uuid.UUID) (Progress, error) {
-	if _, err := v.StartRotation(ctx, p, org); err != nil {
+	j, err := v.startRotation(ctx, ctx, p, org)
+	if err != nil {
 		return Progress{}, err
 	}
-	v.jobs.Lock()
-	j := v.jobs.running[org]
-	v.jobs.Unlock()
 	<-j.done
 	out := j.progress()
 	if out.Error != "" {
@@ -226,7 +233,7 @@ func (v *Vault) finishRotation(ctx context.Context, p principal.Principal, org u
 		if changed > 0 {
 			continue // somebody may have sealed with an older key meanwhile
 		}
-		wait := settle - time.Since(added)
+		wait := v.settle - time.Since(added)
 		if wait <= 0 {
 			break
 		}

@@ -53,7 +53,9 @@ type Vault struct {
 	hot     atomic.Pointer[map[uuid.UUID]*opened] // replaced, never changed
 	loading sync.Mutex                            // of the map, and of loads
 
-	counts sync.Map // counted → *count
+	counts sync.Map                        // counted → *count
+	life   atomic.Pointer[context.Context] // of Run
+	settle time.Duration
 
 	jobs struct {
 		sync.Mutex
@@ -94,7 +96,7 @@ func NewVault(o VaultOptions) *Vault {
 		o.Step = func(string) {}
 	}
 	o.Columns = append([]Column{canaryColumn}, o.Columns...)
-	v := &Vault{o: o, keks: o.Keyring.keks}
+	v := &Vault{o: o, keks: o.Keyring.keks, settle: settle}
 	v.hot.Store(&map[uuid.UUID]*opened{})
 	v.jobs.running = map[uuid.UUID]*job{}
 	return v
@@ -253,6 +255,7 @@ func (v *Vault) forget(org uuid.UUID) {
 // another node changed are forgotten within the heartbeat, counts are written,
 // rotations that were interrupted go on, and what is due is destroyed.
 func (v *Vault) Run(ctx context.Context) {
+	v.life.Store(&ctx)
 	var all sync.WaitGroup
 	all.Go(func() {
 		v.o.DB.Listen(ctx, 500*time.Millisecond, func() {

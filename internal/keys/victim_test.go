@@ -62,4 +62,3 @@ func (w *world) killAt(act, step string, org uuid.UUID) {
 		w.t.Fatalf("%s was not killed at %s: %v %s", act, step, err, said.String())
 	}
 }
-
