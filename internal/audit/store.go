@@ -179,3 +179,12 @@ func waiting(ctx context.Context, tx pgx.Tx) (n int64, err error) {
 	err = tx.QueryRow(ctx, `SELECT count(*) FROM audit_queue`).Scan(&n)
 	return n, err
 }
+
+// batchesOutside counts the ledger's batches that are neither in the tree nor
+// waiting for it. The table is package gateway/ledger's; its trigger, which
+// this checks on, is this package's.
+func batchesOutside(ctx context.Context, tx pgx.Tx) (n int64, err error) {
+	err = tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM journal_batches)
+		- (SELECT count(*) FROM audit_leaves WHERE kind = 2) - (SELECT count(*) FROM audit_queue WHERE kind = 2)`).Scan(&n)
+	return n, err
+}

@@ -402,7 +402,13 @@ func (v *verification) outside(ctx context.Context) error {
 		}
 	}
 	return v.l.o.DB.Read(ctx, func(tx pgx.Tx) (err error) {
-		v.r.Waiting, err = waiting(ctx, tx)
+		if v.r.Waiting, err = waiting(ctx, tx); err != nil {
+			return err
+		}
+		n, err := batchesOutside(ctx, tx)
+		if err == nil && n > 0 {
+			v.r.find("batch-outside", nil, "", "%d batches of the gateway's ledger are neither in the tree nor waiting for it.", n)
+		}
 		return err
 	})
 }
