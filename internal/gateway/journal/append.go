@@ -53,6 +53,7 @@ type Journal struct {
 	live    *segment
 	file    *file
 	frame   uint32
+	zeroed  int64 // up to where the live segment was written
 	number  uint32
 	out     []byte
 	sealer  sealer

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -125,6 +126,8 @@ func (j *Journal) write(b *batch) error {
 	s := j.live
 	head := frameHead{kind: kindRecords, count: b.count, number: j.frame, first: b.first}
 	j.out = j.sealer.seal(j.out[:0], s.aead, &s.hash, head, b.buf)
+	end := s.end + int64(len(j.out))
+	j.zeroAhead(end)
 	if err := j.file.writeAt(j.out, s.end); err != nil {
 		return err
 	}
@@ -134,7 +137,7 @@ func (j *Journal) write(b *batch) error {
 	last := b.first + uint64(b.count) - 1
 	j.list.Lock()
 	s.mark(mark{s.end, j.frame, b.first})
-	s.end += int64(len(j.out))
+	s.end = end
 	s.last = last
 	j.counts.records += uint64(b.count)
 	j.counts.syncs++
@@ -145,6 +148,23 @@ func (j *Journal) write(b *batch) error {
 		j.prepareKey()
 	}
 	return nil
+}
+
+// zeroStep is how far ahead of its end a segment is written with zeros.
+const zeroStep = 256 << 10
+
+// zeroAhead puts zeros behind the frame in j.out, which ends at end, when it
+// reaches into blocks that were never written. Such blocks are preallocated but
+// marked as unwritten, and a sync that writes to one has to commit that change
+// of metadata, too. Most syncs then find blocks that were written already.
+func (j *Journal) zeroAhead(end int64) {
+	if end <= j.zeroed {
+		return
+	}
+	j.zeroed = min((end+zeroStep)&^(zeroStep-1), j.live.size)
+	n := len(j.out)
+	j.out = slices.Grow(j.out, int(j.zeroed-end))[:n+int(j.zeroed-end)]
+	clear(j.out[n:])
 }
 
 // prepareKey seals the next segment's key ahead of need, because the service
@@ -201,7 +221,7 @@ func (j *Journal) rotate(first uint64) error {
 	j.segs = append(j.segs, s)
 	j.physical += s.size
 	j.list.Unlock()
-	j.live, j.file, j.frame = s, f, 0
+	j.live, j.file, j.frame, j.zeroed = s, f, 0, 0
 	return nil
 }
 

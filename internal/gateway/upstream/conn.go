@@ -89,7 +89,8 @@ type conn struct {
 	// as much as parsing a response head, so they move only when they must.
 	readBy, writeBy time.Duration
 
-	watch  watch  // scratch of quiet
+	watch  watch  // scratch of alive
+	turn   turn   // scratch of sendTurn
 	cancel func() // abort, made once for context.AfterFunc
 }
 
@@ -101,6 +102,7 @@ func newConn(m *meter) *conn {
 		}
 	}
 	cn.watch.bind()
+	cn.turn.bind()
 	cn.cancel = cn.abort
 	return cn
 }
@@ -136,6 +138,10 @@ func (cn *conn) alive() bool {
 	}
 	return true
 }
+
+// turns tells whether requests go over the connection by turns, which look by
+// themselves whether it lives.
+func (cn *conn) turns() bool { return turns && cn.socket != nil && cn.tls == nil }
 
 // silent reads for so long and tells whether nothing came, not even an end.
 func (cn *conn) silent(d time.Duration) bool {

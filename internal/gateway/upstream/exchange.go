@@ -18,14 +18,29 @@ import (
 func (r *Response) exchange(cn *conn, head int, body []byte) (failed *Error, again bool) {
 	c := r.client
 	r.cn, r.Reused, r.upload, r.sendErr, r.stop = cn, cn.reused, nil, nil, nil
+	r.next, r.filled = 0, 0
 	before := cn.m.written.Load()
-	if c.beforeSend != nil {
+	inTurn := cn.reused && cn.turns() && head+len(body) <= inlineMax
+	if cn.reused && cn.turns() && !inTurn && !cn.alive() {
+		r.abandon(true)
+		return stale, false
+	}
+	if c.beforeSend != nil && !inTurn {
 		c.beforeSend(cn.reused)
 	}
 	if r.ctx.Done() != nil {
 		r.stop = context.AfterFunc(r.ctx, cn.cancel)
 	}
-	err := r.send(head, body)
+	err := error(nil)
+	if inTurn {
+		err = r.takeTurn(body)
+	} else {
+		err = r.send(head, body)
+	}
+	if errors.Is(err, errStale) && r.ctx.Err() == nil {
+		r.abandon(true)
+		return stale, false
+	}
 	if err == nil {
 		err = r.receive()
 	}
@@ -45,6 +60,46 @@ func (r *Response) exchange(cn *conn, head int, body []byte) (failed *Error, aga
 	line := r.scratch.out
 	safe := bytes.HasPrefix(line, []byte("GET ")) || bytes.HasPrefix(line, []byte("HEAD "))
 	return failed, unwritten || unacknowledged || safe
+}
+
+// errStale says that a pooled connection had ended, or had bytes that nobody
+// asked for, before anything was written to it. Another is taken.
+var errStale = errors.New("the pooled connection is stale")
+
+var stale = unsent(errStale, "", nil)
+
+// takeTurn writes a short request on a pooled connection, and reads the first
+// of what comes back.
+func (r *Response) takeTurn(body []byte) error {
+	cn, s, t := r.cn, r.scratch, &r.cn.turn
+	s.out = append(s.out, body...)
+	if err := cn.arm(r.client.timeouts.FirstByte, r.total, false); err != nil {
+		return err
+	}
+	if r.client.beforeSend != nil {
+		t.hook = func() { r.client.beforeSend(true) }
+	}
+	err := t.take(cn.socket, s.out, s.in[:min(len(s.in), r.client.headLimit)])
+	cn.m.written.Add(int64(t.wrote))
+	r.filled = t.n
+	switch {
+	case err != nil:
+		return err
+	case t.stale:
+		return errStale
+	case t.err != nil:
+		return t.err
+	case t.werr != nil:
+		r.sendErr = t.werr // the server may have answered before it stopped reading
+	case t.wrote < len(s.out):
+		if err := cn.arm(r.client.timeouts.FirstByte, r.total, true); err != nil {
+			return err
+		}
+		if _, err := cn.nc.Write(s.out[t.wrote:]); err != nil {
+			r.sendErr = err
+		}
+	}
+	return nil
 }
 
 // send writes the request. A failed inline write is not an error yet: the
@@ -71,11 +126,11 @@ func (r *Response) send(head int, body []byte) error {
 	return nil
 }
 
-// receive reads heads until one is final. Their bytes stay in scratch.in, the
+// receive reads heads until one is final; what has been read of them is in
+// scratch.in[:filled]. Their bytes stay in scratch.in, the
 // final head's at the front.
 func (r *Response) receive() error {
 	s := r.scratch
-	r.next, r.filled = 0, 0
 	interim := 0
 	for seen := 0; ; {
 		if r.filled > seen {

@@ -163,6 +163,18 @@ func (c *Client) Do(ctx context.Context, method, path string, header []Header, b
 	r.scratch.out = c.appendHead(r.scratch.out[:0], method, path, header, len(body))
 	head := len(r.scratch.out)
 	failed, again := r.exchange(cn, head, body)
+	for failed == stale {
+		c.pool.drop()
+		r.scratch.out = r.scratch.out[:head]
+		if cn, err = c.connection(ctx, r.total); err != nil {
+			r.scratch.free()
+			return nil, err
+		}
+		failed, again = r.exchange(cn, head, body)
+	}
+	if cn.reused {
+		c.reused.Add(1)
+	}
 	if again && ctx.Err() == nil {
 		c.retried.Add(1)
 		if cn, err = c.dial(ctx, r.total); err != nil { // on the slot of the stale one
@@ -211,9 +223,8 @@ func (c *Client) connection(ctx context.Context, total time.Duration) (*conn, er
 		if cn == nil {
 			return c.dial(ctx, total)
 		}
-		if cn.alive() {
+		if cn.turns() || cn.alive() {
 			cn.reused = true
-			c.reused.Add(1)
 			return cn, nil
 		}
 		cn.closeQuietly()
