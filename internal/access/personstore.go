@@ -217,10 +217,10 @@ func beginAttempt(ctx context.Context, tx pgx.Tx, account []byte) (attempt, erro
 }
 
 // undo takes the count of a try back that was right, but not yet the whole
-// sign-in.
+// sign-in, and the lock that the try brought with it.
 func (a attempt) undo(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `UPDATE signin_failures SET failures = greatest(failures - 1, 0),
-		locked_until = CASE WHEN failures - 1 < $2 THEN NULL ELSE locked_until END WHERE account = $1`, a.account, freeFailures)
+		locked_until = CASE WHEN $2 THEN NULL ELSE locked_until END WHERE account = $1`, a.account, a.lock > 0)
 	return err
 }
 

@@ -129,9 +129,12 @@ func (s *Sessions) check(ctx context.Context, now time.Time, token string) (*liv
 	}
 	picture := s.picture.Load()
 	l := picture.live[selector]
+	if l == nil && !s.tags.genuine(selector, secret, tag) {
+		return nil, errSession
+	}
 	sum := s.boot.sum(token)
 	if l == nil || !l.knows(&sum) {
-		if !s.tags.genuine(selector, secret, tag) {
+		if l != nil && !s.tags.genuine(selector, secret, tag) {
 			return nil, errSession
 		}
 		var err error
@@ -266,8 +269,7 @@ func (s *Sessions) refresh(ctx context.Context) error {
 			}
 		}
 		if l.seen == nil {
-			l.seen = new(atomic.Int64)
-			l.seen.Store(seen)
+			l.seen = newSeen(l.LastSeenAt)
 		}
 		if l.verified == nil {
 			l.verified = new(memory)
@@ -276,6 +278,12 @@ func (s *Sessions) refresh(ctx context.Context) error {
 	}
 	s.picture.Store(next)
 	return nil
+}
+
+func newSeen(at time.Time) *atomic.Int64 {
+	seen := new(atomic.Int64)
+	seen.Store(at.Unix())
+	return seen
 }
 
 // remember notes that a token which this process just made is right.
