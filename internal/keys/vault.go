@@ -55,7 +55,9 @@ type Vault struct {
 
 	counts sync.Map                        // counted → *count
 	life   atomic.Pointer[context.Context] // of Run
-	settle time.Duration
+
+	registered map[[2]string]bool // table and column
+	settle     time.Duration
 
 	jobs struct {
 		sync.Mutex
@@ -97,6 +99,10 @@ func NewVault(o VaultOptions) *Vault {
 	}
 	o.Columns = append([]Column{canaryColumn}, o.Columns...)
 	v := &Vault{o: o, keks: o.Keyring.keks, settle: settle}
+	v.registered = map[[2]string]bool{}
+	for _, c := range o.Columns {
+		v.registered[[2]string{c.Table, c.Column}] = true
+	}
 	v.hot.Store(&map[uuid.UUID]*opened{})
 	v.jobs.running = map[uuid.UUID]*job{}
 	return v
@@ -104,7 +110,13 @@ func NewVault(o VaultOptions) *Vault {
 
 // Seal encrypts a value for its place. The organisation's keyset is made when
 // it is first needed.
+//
+// A column that is in no [VaultOptions.Columns] is refused: a rotation would
+// not find its values, and would end their key.
 func (v *Vault) Seal(ctx context.Context, org uuid.UUID, at Place, plaintext []byte) ([]byte, error) {
+	if !v.registered[[2]string{at.Table, at.Column}] {
+		return nil, fmt.Errorf("sealing a value of %s.%s: the column is not registered with the vault, and a rotation would lose it", at.Table, at.Column)
+	}
 	return v.seal(ctx, org, at.associated(aboutValue, org), plaintext)
 }
 

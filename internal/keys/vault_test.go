@@ -113,14 +113,14 @@ func TestAWrappedKeysetMovedToAnotherOrganisationDoesNotOpen(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	a, b := uuid.New(), uuid.New()
 	for _, org := range []uuid.UUID{a, b} {
-		if _, err := w.vault.Seal(ctx, org, Place{}, nil); err != nil {
+		if _, err := w.vault.Seal(ctx, org, noteAt("w", "1"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := w.db.Pool(db.Migrator).Exec(ctx, `UPDATE keysets SET wrapped = (SELECT wrapped FROM keysets WHERE organisation_id = $1) WHERE organisation_id = $2`, a, b); err != nil {
 		t.Fatal(err)
 	}
-	_, err := w.newVault(nil).Seal(ctx, b, Place{}, nil)
+	_, err := w.newVault(nil).Seal(ctx, b, noteAt("w", "1"), nil)
 	wantCode(t, err, "keyset-damaged")
 }
 
@@ -132,13 +132,13 @@ func TestATruncatedOrChangedKeysetIsRefusedByName(t *testing.T) {
 		"flipped":   `set_byte(wrapped, 40, 255 - get_byte(wrapped, 40))`,
 	} {
 		org := uuid.New()
-		if _, err := w.vault.Seal(ctx, org, Place{}, nil); err != nil {
+		if _, err := w.vault.Seal(ctx, org, noteAt("w", "1"), nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.db.Pool(db.Migrator).Exec(ctx, `UPDATE keysets SET wrapped = `+change+` WHERE organisation_id = $1`, org); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.newVault(nil).Seal(ctx, org, Place{}, nil); err == nil {
+		if _, err := w.newVault(nil).Seal(ctx, org, noteAt("w", "1"), nil); err == nil {
 			t.Errorf("%s: it opened", name)
 		} else {
 			wantCode(t, err, "keyset-damaged")
@@ -150,7 +150,7 @@ func TestATruncatedOrChangedKeysetIsRefusedByName(t *testing.T) {
 func TestKeysetsAreKeptApartByTheDatabase(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	a, b := uuid.New(), uuid.New()
-	if _, err := w.vault.Seal(ctx, a, Place{}, nil); err != nil {
+	if _, err := w.vault.Seal(ctx, a, noteAt("w", "1"), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, table := range []string{"keysets", "keyset_keys", "keyset_shreds", "keyset_canaries"} {
@@ -281,7 +281,7 @@ func TestWhatIsSealedIsCountedByKey(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	org := uuid.New()
 	for range 3 {
-		if _, err := w.vault.Seal(ctx, org, Place{}, make([]byte, 100)); err != nil {
+		if _, err := w.vault.Seal(ctx, org, noteAt("w", "1"), make([]byte, 100)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -334,4 +334,12 @@ func BenchmarkSeal4KiB(b *testing.B) {
 	b.ReportMetric(float64(tb.Nanoseconds())/float64(b.N*round), "bare-ns/op")
 	b.ReportMetric(float64(tv.Nanoseconds())/float64(b.N*round), "vault-ns/op")
 	b.ReportMetric(float64(tv)/float64(tb), "ratio")
+}
+
+// Rotation finds values by the registry: what is not in it would lose its key.
+func TestAColumnThatNobodyRegisteredIsRefused(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.vault.Seal(t.Context(), uuid.New(), Place{"letters", "body", "1"}, nil); err == nil {
+		t.Fatal("it was sealed")
+	}
 }
