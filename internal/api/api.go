@@ -21,17 +21,18 @@ import (
 
 // Options is what the interface acts on.
 type Options struct {
-	Version  string
-	DB       *db.DB
-	Gateway  *gateway.Gateway
-	Verifier *access.Verifier
-	Guard    *access.Guard
-	Store    *ledger.Store
-	People   *access.People
-	Sessions *access.Sessions
-	Status   func() any                                           // what the node says about itself
-	Link     func(principal.Principal) (string, time.Time, error) // makes a one-time sign-in link for the console
-	Log      *slog.Logger
+	Version    string
+	DB         *db.DB
+	Gateway    *gateway.Gateway
+	Verifier   *access.Verifier
+	Guard      *access.Guard
+	Store      *ledger.Store
+	Encryption *Encryption
+	People     *access.People
+	Sessions   *access.Sessions
+	Status     func() any                                           // what the node says about itself
+	Link       func(principal.Principal) (string, time.Time, error) // makes a one-time sign-in link for the console
+	Log        *slog.Logger
 }
 
 // API serves the administrative interface.
@@ -53,6 +54,7 @@ func New(o Options) *API {
 	a.keys()
 	a.requests()
 	a.platform()
+	a.encryption()
 	a.signIn()
 	return a
 }

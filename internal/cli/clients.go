@@ -243,7 +243,9 @@ func (a *app) key() *cobra.Command {
 			return a.print(k, func(w io.Writer) { fmt.Fprintf(w, "Key %s (%s) is revoked.\n", k.ID, k.Name) })
 		},
 	}
-	return group("key", "API keys", create, list, revoke)
+	c := group("key", "API keys", create, list, revoke)
+	c.Long = "The API keys that clients call the platform with.\n\nThe keys that encrypt what the platform stores are another matter: see `foundry keys`."
+	return c
 }
 
 const daemonDefaultOrg = "default"

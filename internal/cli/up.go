@@ -74,7 +74,7 @@ func (a *app) runNode(ctx context.Context, cfg daemon.Config) error {
 		progress = func(step string) { fmt.Fprintf(a.err, "\r\033[K%s…", step) }
 	}
 	began := time.Now()
-	d, err := daemon.Start(ctx, daemon.Options{Config: cfg, Version: a.version, Log: log, Progress: progress})
+	d, err := daemon.Start(ctx, daemon.Options{Config: cfg, Version: a.version, Log: log, Progress: progress, Passphrase: a.askPassphrase})
 	if terminal(a.err) {
 		fmt.Fprint(a.err, "\r\033[K")
 	}

@@ -61,11 +61,6 @@ type DatabaseConfig struct {
 	BinDir    string                   `yaml:"bin_dir,omitempty" json:"bin_dir,omitempty" jsonschema:"description=Where the PostgreSQL server's programs are. Default: the newest found."`
 }
 
-// KeysConfig says where the key-encryption key is.
-type KeysConfig struct {
-	KEK config.Secret `yaml:"kek,omitempty" json:"kek,omitzero"`
-}
-
 // LogConfig says how the log is written.
 type LogConfig struct {
 	Format string `yaml:"format,omitempty" json:"format,omitempty" jsonschema:"enum=text,enum=json,description=Default text on a terminal\\, json otherwise."`
@@ -108,9 +103,12 @@ func (c Config) Validate() error {
 		e.Field = "node.country"
 		return e
 	}
-	if c.Mode == Production && !c.Keys.KEK.Set() {
+	if c.Mode == Production && !c.Keys.KEK.Set() && c.Keys.Age == nil {
 		return problem.New(problem.Denied, "kek-missing", "In production the key-encryption key must come from outside the data directory.").WithField("keys.kek").
 			WithMend("Give it as a systemd credential (keys: {kek: {credential: foundry-kek}}) or as a file on another volume.")
+	}
+	if err := c.checkKeys(); err != nil {
+		return err
 	}
 	if (c.TLS.Certificate == "") != !c.TLS.Key.Set() {
 		return problem.New(problem.Invalid, "tls-half", "A certificate and its key come together.").WithField("tls").WithMend("Give both tls.certificate and tls.key, or neither.")

@@ -35,6 +35,8 @@ type Options struct {
 	Log      *slog.Logger
 	Clock    func() time.Time
 	Progress func(step string) // told what is being done while starting; may be nil
+	// Passphrase asks an operator for what unlocks an age identity; may be nil.
+	Passphrase func(ctx context.Context) ([]byte, error)
 }
 
 // Daemon is a running node.
@@ -47,12 +49,14 @@ type Daemon struct {
 	started time.Time
 
 	countryAssumed bool
+	passphrase     func(ctx context.Context) ([]byte, error)
 
 	lock      *lock
 	cluster   *db.Cluster // nil with an external database
 	db        *db.DB
 	guard     *access.Guard
 	keyring   *keys.Keyring
+	vault     *keys.Vault
 	authority *authority
 	journal   *journal.Journal
 	shipper   *ledger.Shipper
@@ -79,7 +83,7 @@ type Daemon struct {
 
 // Start brings a node up. When it returns without an error the node answers.
 func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
-	d := &Daemon{config: o.Config.withDefaults(), version: o.Version, log: o.Log, clock: o.Clock, failed: make(chan error, 4)}
+	d := &Daemon{config: o.Config.withDefaults(), version: o.Version, log: o.Log, clock: o.Clock, passphrase: o.Passphrase, failed: make(chan error, 4)}
 	if d.clock == nil {
 		d.clock = time.Now
 	}
@@ -110,6 +114,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Taking the addresses", d.listen},
 		{"Starting PostgreSQL", d.startDatabase},
 		{"Reading the policies", d.loadPolicies},
+		{"Preparing the vault", d.makeVault},
 		{"Opening the journal", d.openJournal},
 		{"Making the gateway", d.makeGateway},
 		{"Making the first organisation and key", d.bootstrap},
@@ -136,13 +141,7 @@ func (d *Daemon) prepare(context.Context) (err error) {
 	if d.node, err = nextBoot(d.config.DataDir); err != nil {
 		return err
 	}
-	kek, err := d.config.Keys.KEK.Path("keys.kek")
-	if err != nil {
-		return err
-	}
-	d.keyring, err = keys.Open(keys.Options{Dir: filepath.Join(d.config.DataDir, "keys"), KEKFile: kek,
-		Production: d.config.Mode == Production, DataDir: d.config.DataDir})
-	if err != nil {
+	if err := d.openKeys(); err != nil {
 		return err
 	}
 	if d.authority, err = openAuthority(d.config.DataDir, d.keyring, d.clock()); err != nil {
@@ -243,7 +242,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	d.registerMetrics()
 	store := ledger.NewStore(d.db, d.guard)
 	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store,
-		Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})
+		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})
 	d.console = console.New(console.Options{Version: d.version, Mode: d.config.Mode, Country: d.config.Node.Country, Started: d.started, URL: d.URL,
 		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, Queue: d.shipper.Queue,
 		Refusing: func() error { return d.journal.Stats().Failure }, Log: d.log, Clock: d.clock})
@@ -258,6 +257,7 @@ func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
 // run starts the background work.
 func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { d.gateway.Run(ctx) })
+	d.running.Go(func() { d.vault.Run(ctx) })
 	d.running.Go(func() {
 		if err := d.shipper.Run(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("shipping stopped", "error", err)
