@@ -123,3 +123,12 @@ func (s *People) DeactivateServiceAccount(ctx context.Context, p principal.Princ
 	})
 	return keys, err
 }
+
+// maker is the person who makes something, for whom it ends when they leave;
+// nil for the node and its operators.
+func maker(p principal.Principal) *uuid.UUID {
+	if id, err := uuid.Parse(p.ID); p.Kind == principal.Person && err == nil {
+		return &id
+	}
+	return nil
+}

@@ -79,8 +79,8 @@ func (v *Verifier) CreateKey(ctx context.Context, d *db.DB, g *Guard, p principa
 	}
 	err = d.Org(ctx, in.Organisation, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `INSERT INTO api_keys (id, organisation_id, name, secret_hash, class_floor,
-			requests_per_minute, tokens_per_minute, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING created_at`,
-			k.ID, k.Organisation, k.Name, k.Hash, k.ClassFloor, k.RequestsPerMinute, k.TokensPerMinute, k.ExpiresAt).Scan(&k.CreatedAt)
+			requests_per_minute, tokens_per_minute, expires_at, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING created_at`,
+			k.ID, k.Organisation, k.Name, k.Hash, k.ClassFloor, k.RequestsPerMinute, k.TokensPerMinute, k.ExpiresAt, maker(p)).Scan(&k.CreatedAt)
 		if err != nil {
 			return err
 		}
