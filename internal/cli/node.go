@@ -222,7 +222,7 @@ func (a *app) simulator() *cobra.Command {
 // reference writes the references that are generated from the code.
 func (a *app) reference() *cobra.Command {
 	return &cobra.Command{
-		Use: "reference cli|configuration|api", Short: "Print a generated reference", Hidden: true, Args: exactly("SUBJECT"),
+		Use: "reference cli|configuration|roles|api", Short: "Print a generated reference", Hidden: true, Args: exactly("SUBJECT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch args[0] {
 			case "cli":
@@ -230,6 +230,8 @@ func (a *app) reference() *cobra.Command {
 				return writeReference(a.out, cmd.Root())
 			case "configuration":
 				return writeConfiguration(a.out)
+			case "roles":
+				return writeRoles(a.out)
 			case "api":
 				text, err := api.New(api.Options{Version: "v1"}).OpenAPI()
 				if err != nil {
