@@ -62,7 +62,7 @@ func (b *Outbox) locale(asked string) string {
 // compose writes the message as it goes over the wire (RFC 5322, MIME). It
 // depends only on what is stored, so that every attempt sends the same bytes.
 func compose(messageID string, c content) ([]byte, error) {
-	m := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("=_foundry_"+messageID[:8]+messageID[24:36]))
+	m := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("foundry-"+messageID[:8]+"-"+messageID[24:36]))
 	if err := m.FromFormat(c.From.Name, c.From.Email); err != nil {
 		return nil, fmt.Errorf("composing a message: %w", err)
 	}

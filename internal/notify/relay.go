@@ -63,6 +63,7 @@ func (r Relay) deliver(ctx context.Context, helo string, c content, message []by
 	if err != nil {
 		return t.failed(stage, err, c)
 	}
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	_ = s.Quit() // the message is taken, whatever comes now
 	t.outcome, t.stage, t.code, t.answer = accepted, "answer", 250, clean(answer, c)
 	return t

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -136,12 +137,12 @@ func (b *Outbox) one(ctx context.Context, o SenderOptions, n Notification) (bool
 	defer cancelEnter()
 	for {
 		err = settle(enter, o.DB, n, lease, attempt, tries, v)
-		if err == nil {
-			return true, nil
+		if err == nil || !errors.Is(err, db.ErrUnavailable) {
+			return true, err // where it could not be entered, the lease runs out and the message becomes indeterminate
 		}
 		select {
 		case <-enter.Done():
-			return true, err // the lease runs out, and the message becomes indeterminate
+			return true, err
 		case <-time.After(250 * time.Millisecond):
 		}
 	}

@@ -140,15 +140,18 @@ func settle(ctx context.Context, d *db.DB, n Notification, lease uuid.UUID, atte
 				return err
 			}
 		}
-		last := tries[len(tries)-1]
+		last, unknown := tries[len(tries)-1], 0
+		if last.outcome == doubtful {
+			unknown = 1
+		}
 		// The end of a message is remembered even by a node that was too slow:
 		// what a relay accepted must not be sent again.
-		_, err := tx.Exec(ctx, `UPDATE notifications SET state = $3, relay = $4, answer = $5, doubtful = doubtful + $6::int,
+		_, err := tx.Exec(ctx, `UPDATE notifications SET state = $3, relay = $4, answer = $5, doubtful = doubtful + $6,
 				next_at = CASE WHEN $7::interval IS NULL THEN NULL ELSE now() + $7::interval END,
 				sealed = CASE WHEN $8 THEN NULL ELSE sealed END, ended_at = CASE WHEN $7::interval IS NULL THEN now() END,
 				lease = NULL, leased_until = NULL
 			WHERE id = $1 AND (lease = $2 OR $3 = 'accepted') AND state <> 'accepted'`,
-			n.ID, lease, string(v.state), last.relay, last.answer, v.state == Indeterminate, v.wait, v.wipe)
+			n.ID, lease, string(v.state), last.relay, last.answer, unknown, v.wait, v.wipe)
 		return err
 	})
 }
