@@ -68,6 +68,7 @@ type Daemon struct {
 	console   *console.Console
 	simulator *http.Server
 	servers   []*server
+	identity
 
 	// FirstKey is the token of the key made on the very first start; empty
 	// afterwards.
@@ -118,6 +119,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Opening the journal", d.openJournal},
 		{"Making the gateway", d.makeGateway},
 		{"Making the first organisation and key", d.bootstrap},
+		{"Reading who is signed in", d.makePeople},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
 		step(s.name)
@@ -152,6 +154,7 @@ func (d *Daemon) prepare(context.Context) (err error) {
 		return fmt.Errorf("deriving the token MAC key: %w", err)
 	}
 	d.verifier = access.NewVerifier(mac)
+	d.takeHandover()
 	return nil
 }
 
@@ -241,7 +244,7 @@ func (d *Daemon) bootstrap(ctx context.Context) error {
 func (d *Daemon) makeInterfaces(context.Context) error {
 	d.registerMetrics()
 	store := ledger.NewStore(d.db, d.guard)
-	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store,
+	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})
 	d.console = console.New(console.Options{Version: d.version, Mode: d.config.Mode, Country: d.config.Node.Country, Started: d.started, URL: d.URL,
 		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, Queue: d.shipper.Queue,
@@ -257,6 +260,7 @@ func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
 // run starts the background work.
 func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { d.gateway.Run(ctx) })
+	d.runPeople(ctx)
 	d.running.Go(func() { d.vault.Run(ctx) })
 	d.running.Go(func() {
 		if err := d.shipper.Run(ctx); err != nil && ctx.Err() == nil {
@@ -311,6 +315,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 			d.log.Warn("budget leases were not returned", "error", err)
 		}
 	}
+	d.handPeopleOver(flush)
 	if d.guard != nil && d.db.Healthy() {
 		if err := d.guard.Close(flush); err != nil {
 			d.log.Warn("some denials were not entered into the audit log", "error", err)
