@@ -189,7 +189,7 @@ func (c *chatReader) toolCalls(m *object) []block {
 			c.r.wrong(t.at("id"), "Two calls have this id.")
 		}
 		f.skip("parsed_arguments") // the SDK's own reading of arguments
-		name := f.needStr("name")
+		name := f.needName("name")
 		out = append(out, block{Type: "tool_use", ID: c.callID(id), Name: name, Input: c.arguments(f)})
 		c.call[id] = name
 		f.rest()

@@ -141,7 +141,7 @@ func chatTools(in *object, out *messagesRequest) {
 			in.r.wrong(t.at("function"), "It is required.")
 			return
 		}
-		tool := anthropicTool{Name: f.needStr("name"), InputSchema: chatParameters(f)}
+		tool := anthropicTool{Name: f.needName("name"), InputSchema: chatParameters(f)}
 		tool.Description, _ = f.str("description")
 		if strict, ok := f.boolean("strict"); ok {
 			tool.Strict = &strict
@@ -214,7 +214,7 @@ func chatToolChoice(in *object) *toolChoice {
 			in.r.wrong("tool_choice.function", "It is required.")
 			return nil
 		}
-		name := f.needStr("name")
+		name := f.needName("name")
 		f.rest()
 		c.rest()
 		return &toolChoice{Type: "tool", Name: name}

@@ -216,6 +216,19 @@ func (o *object) needStr(key string) string {
 	return n.str()
 }
 
+// needName is needStr for the name of a function, which both sides want.
+func (o *object) needName(key string) string {
+	n, ok := o.need(key)
+	if !ok {
+		return ""
+	}
+	name := n.str()
+	if name == "" && n.isString() {
+		o.r.wrong(n.path, "It must not be empty.")
+	}
+	return name
+}
+
 func (o *object) boolean(key string) (v, ok bool) {
 	n, ok := o.take(key)
 	if !ok {

@@ -106,7 +106,7 @@ func messagesTools(in *object, out *chatRequest) {
 				"Define the tool with an input_schema, or use a model served by Anthropic.")
 			return
 		}
-		f := functionDefined{Name: t.needStr("name")}
+		f := functionDefined{Name: t.needName("name")}
 		f.Description, _ = t.str("description")
 		if schema, ok := t.need("input_schema"); ok {
 			if !schema.isObject() {
@@ -137,7 +137,7 @@ func messagesTools(in *object, out *chatRequest) {
 	case "any":
 		out.ToolChoice = "required"
 	case "tool":
-		named = choice.needStr("name")
+		named = choice.needName("name")
 		out.ToolChoice = map[string]any{"type": "function", "function": map[string]string{"name": named}}
 	default:
 		in.r.wrong("tool_choice.type", "It must be auto, any, tool or none.")

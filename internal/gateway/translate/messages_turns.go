@@ -276,7 +276,7 @@ func (m *messagesReader) assistant(content node) {
 }
 
 func (m *messagesReader) toolUse(b *object) toolCall {
-	call := toolCall{ID: b.needStr("id"), Type: "function", Function: function{Name: b.needStr("name")}}
+	call := toolCall{ID: b.needStr("id"), Type: "function", Function: function{Name: b.needName("name")}}
 	if input, ok := b.need("input"); ok {
 		if !input.isObject() {
 			m.r.wrong(input.path, "It must be an object.")
