@@ -163,7 +163,7 @@ func (a *app) rotateOne(ctx context.Context, name string) (p keys.Progress, err 
 	defer tick.Stop()
 	for p.Ended == nil {
 		if terminal(a.err) {
-			fmt.Fprintf(a.err, "\r\033[K%s %s", name, bar(p))
+			fmt.Fprintf(a.err, "\r\033[K%s %s", name, rotationBar(p))
 		}
 		select {
 		case <-ctx.Done():
@@ -183,8 +183,8 @@ func (a *app) rotateOne(ctx context.Context, name string) (p keys.Progress, err 
 	return p, nil
 }
 
-// bar draws how far a rotation is.
-func bar(p keys.Progress) string {
+// rotationBar draws how far a rotation is.
+func rotationBar(p keys.Progress) string {
 	const width = 30
 	full := width
 	if p.Total > 0 {
