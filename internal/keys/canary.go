@@ -65,7 +65,9 @@ func (s *Search) Add(needle string, secret []byte) error {
 	digits := make([]byte, hex.EncodedLen(len(secret)))
 	hex.Encode(digits, secret)
 	s.add(needle, "hex", digits[8:8+window])
-	s.add(needle, "hex", bytes.ToUpper(digits[8:8+window]))
+	upper := bytes.ToUpper(digits[8 : 8+window])
+	s.add(needle, "hex", upper)
+	clear(upper)
 	for shift := range 3 {
 		shifted := append(make([]byte, shift), secret...)
 		for _, alphabet := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
@@ -82,7 +84,9 @@ func (s *Search) Add(needle string, secret []byte) error {
 	}
 	s.add(needle, "utf-16", little)
 	s.add(needle, "utf-16", big)
-	clear(digits)
+	for _, b := range [][]byte{digits, little, big} {
+		clear(b)
+	}
 	return nil
 }
 
@@ -97,7 +101,7 @@ func (s *Search) add(needle, name string, part []byte) {
 	if s.forms == nil {
 		s.forms = map[uint64][]form{}
 	}
-	s.filter[h>>45>>6] |= 1 << (h >> 45 & 63)
+	s.filter[h>>51] |= 1 << (h >> 45 & 63)
 	sum := sha256.Sum256(part)
 	for _, f := range s.forms[h] {
 		if f.sum == sum {
@@ -105,7 +109,6 @@ func (s *Search) add(needle, name string, part []byte) {
 		}
 	}
 	s.forms[h] = append(s.forms[h], form{needle, name, sum})
-	clear(part)
 }
 
 // leave is base to the power of window: the weight of the byte that leaves.
@@ -121,54 +124,69 @@ var leave = func() (p uint64) {
 type scanner struct {
 	s     *Search
 	where string
-	ring  [window]byte
-	h     uint64
+	buf   []byte // the last window of what came before, and a block
+	h     uint64 // of the window that ends at the last byte seen
 	n     int64
 	finds []Find
 }
 
-const maxFinds = 100 // more in one place say no more
+const (
+	maxFinds  = 100 // more in one place say no more
+	blockSize = 1 << 16
+)
 
-func (c *scanner) Write(p []byte) (int, error) {
-	for _, b := range p {
-		i := c.n % window
-		out := uint64(0)
-		if c.n >= window {
-			out = (uint64(c.ring[i]) + 1) * leave
-		}
-		c.h = c.h*base + uint64(b) + 1 - out
-		c.ring[i] = b
-		c.n++
-		if c.s.filter[c.h>>45>>6]&(1<<(c.h>>45&63)) != 0 && c.n >= window {
-			c.check()
-		}
+// newScanner starts as if a window of zeros had come before.
+func (s *Search) newScanner(where string, buf []byte) *scanner {
+	c := &scanner{s: s, where: where, buf: buf}
+	clear(buf[:window])
+	for range window {
+		c.h = c.h*base + 1
 	}
-	return len(p), nil
+	return c
 }
 
-func (c *scanner) check() {
-	forms := c.s.forms[c.h]
+func (c *scanner) Write(p []byte) (int, error) {
+	total := len(p)
+	for len(p) > 0 {
+		n := copy(c.buf[window:], p)
+		c.block(n)
+		copy(c.buf, c.buf[n:n+window])
+		p = p[n:]
+	}
+	return total, nil
+}
+
+func (c *scanner) block(n int) {
+	in, out, h, filter := c.buf[window:window+n], c.buf[:n], c.h, &c.s.filter
+	for i, b := range in {
+		h = h*base + uint64(b) + 1 - (uint64(out[i])+1)*leave
+		if filter[h>>51]&(1<<(h>>45&63)) != 0 {
+			c.check(h, c.buf[i+1:i+1+window], c.n+int64(i)+1-window)
+		}
+	}
+	c.h, c.n = h, c.n+int64(n)
+}
+
+func (c *scanner) check(h uint64, part []byte, offset int64) {
+	forms := c.s.forms[h]
 	if len(forms) == 0 || len(c.finds) >= maxFinds {
 		return
 	}
-	var part [window]byte
-	i := int(c.n % window)
-	copy(part[:], c.ring[i:])
-	copy(part[window-i:], c.ring[:i])
-	sum := sha256.Sum256(part[:])
-	clear(part[:])
+	sum := sha256.Sum256(part)
 	for _, f := range forms {
 		if f.sum == sum {
-			c.finds = append(c.finds, Find{f.needle, f.name, c.where, c.n - window})
+			c.finds = append(c.finds, Find{f.needle, f.name, c.where, offset})
 		}
 	}
 }
 
 // In searches a stream.
 func (s *Search) In(where string, r io.Reader) ([]Find, int64, error) {
-	c := &scanner{s: s, where: where}
-	n, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, make([]byte, 1<<18))
-	clear(c.ring[:])
+	c := s.newScanner(where, make([]byte, window+blockSize))
+	buf := make([]byte, blockSize)
+	n, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buf)
+	clear(c.buf)
+	clear(buf)
 	return c.finds, n, err
 }
 
@@ -264,7 +282,7 @@ func (s *Search) Memory() Area {
 	defer mem.Close()
 	// The buffer lies in a mapping of its own, which is left out, or the search
 	// would find its own copy.
-	buf, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	buf, err := unix.Mmap(-1, 0, 8*blockSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		a.Unread = append(a.Unread, err.Error())
 		a.settle()
@@ -285,7 +303,8 @@ func (s *Search) Memory() Area {
 }
 
 func (s *Search) region(a *Area, mem io.ReaderAt, from, to uint64, buf []byte) {
-	c := &scanner{s: s, where: fmt.Sprintf("memory at %x", from)}
+	c := s.newScanner(fmt.Sprintf("memory at %x", from), buf[:window+blockSize])
+	buf = buf[window+blockSize:]
 	for at := from; at < to; {
 		n, err := mem.ReadAt(buf[:min(uint64(len(buf)), to-at)], int64(at))
 		_, _ = c.Write(buf[:n])
@@ -294,7 +313,6 @@ func (s *Search) region(a *Area, mem io.ReaderAt, from, to uint64, buf []byte) {
 			break // a mapping that went away or that has no pages
 		}
 	}
-	clear(c.ring[:])
 	a.Bytes, a.Finds = a.Bytes+c.n, append(a.Finds, c.finds...)
 }
 
