@@ -97,22 +97,36 @@ func (a *appender) store(ctx context.Context, r *record) error {
 }
 
 // deny stores a denial, or holds it in memory: it is lost only when that
-// memory is full, and then it is counted and the caller is told.
+// memory is full, and then it is counted and the caller is told. A caller
+// whose time is over does not wait; the denial goes its way without them.
 func (a *appender) deny(ctx context.Context, r *record) error {
-	err := a.store(context.WithoutCancel(ctx), r)
-	if err == nil {
+	stored := make(chan error, 1)
+	go func() {
+		err := a.store(context.WithoutCancel(ctx), r) // each step of it has a limit
+		if err != nil {
+			err = a.hold(r, err)
+		}
+		stored <- err
+	}()
+	select {
+	case err := <-stored:
+		return err
+	case <-ctx.Done():
 		return nil
 	}
+}
+
+func (a *appender) hold(r *record, cause error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.held) >= a.most {
 		a.lost++
-		a.log.Error("a denial was not audited: the database refuses it and memory is full", "act", r.act, "actor", r.actor, "organisation", r.org, "error", err)
-		return err
+		a.log.Error("a denial was not audited: the database refuses it and memory is full", "act", r.act, "actor", r.actor, "organisation", r.org, "error", cause)
+		return cause
 	}
-	a.held = append(a.held, r)
 	r.body = withMoment(r.body, a.clock())
-	a.log.Warn("a denial is held in memory: the database refuses it", "act", r.act, "actor", r.actor, "organisation", r.org, "held", len(a.held), "error", err)
+	a.held = append(a.held, r)
+	a.log.Warn("a denial is held in memory: the database refuses it", "act", r.act, "actor", r.actor, "organisation", r.org, "held", len(a.held), "error", cause)
 	return nil
 }
 

@@ -57,11 +57,14 @@ type Log struct {
 	edge   *frontier // of what is committed; nil: to be read again
 	last   tlog.Hash // of the last leaf
 	book   *book
-	bare   bool // the newest checkpoint is not in the database (it was restored, or another node's)
+	left   int64 // in the queue after the last pass
+	bare   bool  // the newest checkpoint is not in the database (it was restored, or another node's)
 
 	mu     sync.Mutex // guards what Status reports
 	status Status
-	keys   []*verifier // this node's and, once read, the other nodes'
+	keys   []*verifier   // this node's and, once read, the other nodes'
+	since  time.Time     // when everything was last in the tree
+	passed chan struct{} // closed after every pass
 	kick   chan struct{}
 
 	fault func(step string) error // tests crash the sequencer here
@@ -72,16 +75,16 @@ type Status struct {
 	Origin     string        `json:"origin,omitempty"`
 	Size       int64         `json:"tree_size"`
 	Root       string        `json:"root,omitempty"`
-	Waiting    int64         `json:"waiting"`             // entries that are not in the tree yet
-	Lag        time.Duration `json:"lag_ns"`              // how long the tree has been behind, as far as this node saw
+	Waiting    int64         `json:"waiting"`             // entries that are not in the tree yet, as of the last pass
+	Lag        time.Duration `json:"lag_ns"`              // how long the tree has been behind the log; 0: it is not
 	Checkpoint time.Time     `json:"checkpoint,omitzero"` // when the newest checkpoint was signed
 	Failure    string        `json:"failure,omitempty"`   // why the last pass failed
 	Code       string        `json:"failure_code,omitempty"`
 	Held       int           `json:"held"` // denials in memory that the database has refused so far
 	Lost       uint64        `json:"lost"` // denials dropped because that memory was full
 	Verified   time.Time     `json:"verified,omitzero"`
-	Sound      bool          `json:"sound"`   // what the last verification found; meaningless before the first
-	Checked    time.Time     `json:"checked"` // when the tree was last compared with the checkpoints on disk
+	Sound      bool          `json:"sound"`            // what the last verification found; meaningless before the first
+	Checked    time.Time     `json:"checked,omitzero"` // when the tree was last compared with the checkpoints on disk
 }
 
 // OpenLog reads the log's keys and checkpoints from its directory, making
@@ -105,7 +108,7 @@ func OpenLog(o Options) (*Log, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fileProblem(o.Dir, err)
 	}
-	l := &Log{o: o, kick: make(chan struct{}, 1), fault: func(string) error { return nil }}
+	l := &Log{o: o, since: o.Clock(), kick: make(chan struct{}, 1), fault: func(string) error { return nil }}
 	var err error
 	if l.seed, err = openSeed(filepath.Join(o.Dir, logKeyFile), &o); err != nil {
 		return nil, err
@@ -199,6 +202,9 @@ func (l *Log) Run(ctx context.Context) error {
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	s := l.status
+	if late := l.o.Clock().Sub(l.since); late > 4*l.o.Every {
+		s.Lag = late
+	}
 	l.mu.Unlock()
 	s.Held, s.Lost = l.appends.heldNow()
 	return s
@@ -223,7 +229,7 @@ func (l *Log) Sequence(ctx context.Context) (moved int, err error) {
 	if p.edge == nil {
 		return 0, nil // another node's turn
 	}
-	l.edge, l.last = p.edge, p.last
+	l.edge, l.last, l.left = p.edge, p.last, p.left
 	if err := l.fault("committed"); err != nil {
 		return 0, err
 	}
@@ -242,6 +248,7 @@ type pass struct {
 	leaves []leaf
 	nodes  []storedNode
 	signed *Checkpoint
+	left   int64 // in the queue
 }
 
 func (l *Log) sequence(ctx context.Context, tx pgx.Tx, p *pass) error {
@@ -298,6 +305,11 @@ func (l *Log) sequence(ctx context.Context, tx pgx.Tx, p *pass) error {
 		p.signed, l.bare = &c, false
 	}
 	p.edge = edge
+	if len(taken) == l.o.Batch {
+		if p.left, err = waiting(ctx, tx); err != nil {
+			return err
+		}
+	}
 	return l.fault("signed")
 }
 
@@ -419,19 +431,18 @@ func (l *Log) report(moved int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.status
-	now := l.o.Clock()
+	if l.passed != nil {
+		close(l.passed)
+		l.passed = nil
+	}
 	if err != nil {
 		p := problem.From(err)
 		s.Failure, s.Code = p.Detail, p.Code
-		if s.Lag == 0 {
-			s.Lag = 1
-		}
-		s.Lag = max(s.Lag, now.Sub(l.book.newest.At))
 		return
 	}
-	s.Failure, s.Code, s.Lag = "", "", 0
-	if moved >= l.o.Batch {
-		s.Lag = l.o.Every // more may wait
+	s.Failure, s.Code, s.Waiting = "", "", l.left
+	if moved < l.o.Batch { // otherwise more may wait
+		l.since = l.o.Clock()
 	}
 	if l.edge != nil {
 		root := l.edge.root()
