@@ -128,11 +128,11 @@ func searchDatabase(ctx context.Context, d *db.DB, needles []needle, progress fu
 			where := ""
 			if t.Rows > maxScan {
 				first := t.Pages - t.Pages*maxScan/t.Rows
-				where = fmt.Sprintf(" AND t.ctid >= '(%d,0)'::tid", first)
+				where = fmt.Sprintf(` AND "whole row".ctid >= '(%d,0)'::tid`, first)
 				f.NotCovered = append(f.NotCovered, fmt.Sprintf("%s: pages before %d of %d", t.Name, first, t.Pages))
 			}
 			var n int64
-			err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM %s t WHERE EXISTS (SELECT FROM unnest($1::text[]) f WHERE position(f in t::text) > 0)%s`, pgx.Identifier{t.Name}.Sanitize(), where), forms).Scan(&n)
+			err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM %s "whole row" WHERE EXISTS (SELECT FROM unnest($1::text[]) "one form" WHERE position("one form" in "whole row"::text) > 0)%s`, pgx.Identifier{t.Name}.Sanitize(), where), forms).Scan(&n)
 			if err != nil {
 				return fmt.Errorf("searching %s: %w", t.Name, err)
 			}
@@ -227,7 +227,7 @@ func fileHas(path string, needles []needle) (bool, error) {
 type LogWatch struct {
 	next  slog.Handler
 	state *watchState
-	given string // attributes and groups of WithAttrs and WithGroup, as text
+	given []slog.Attr // of WithAttrs
 }
 
 type watchState struct {
@@ -282,8 +282,10 @@ func (w *LogWatch) Handle(ctx context.Context, r slog.Record) error {
 
 func (w *LogWatch) look(r slog.Record) {
 	var b bytes.Buffer
-	b.WriteString(w.given + " " + r.Message)
-	r.Attrs(func(a slog.Attr) bool { b.WriteString(" " + a.String()); return true })
+	o := &slog.HandlerOptions{Level: slog.Level(-1 << 10)}
+	for _, h := range []slog.Handler{slog.NewTextHandler(&b, o), slog.NewJSONHandler(&b, o)} { // they write bytes in different ways
+		_ = h.WithAttrs(w.given).Handle(context.Background(), r) // a Buffer never fails
+	}
 	w.state.mu.Lock()
 	defer w.state.mu.Unlock()
 	for m := range w.state.watch {
@@ -297,14 +299,10 @@ func (w *LogWatch) look(r slog.Record) {
 
 // WithAttrs implements slog.Handler.
 func (w *LogWatch) WithAttrs(attrs []slog.Attr) slog.Handler {
-	given := w.given
-	for _, a := range attrs {
-		given += " " + a.String()
-	}
-	return &LogWatch{next: w.next.WithAttrs(attrs), state: w.state, given: given}
+	return &LogWatch{next: w.next.WithAttrs(attrs), state: w.state, given: append(w.given[:len(w.given):len(w.given)], attrs...)}
 }
 
 // WithGroup implements slog.Handler.
 func (w *LogWatch) WithGroup(name string) slog.Handler {
-	return &LogWatch{next: w.next.WithGroup(name), state: w.state, given: w.given + " " + name}
+	return &LogWatch{next: w.next.WithGroup(name), state: w.state, given: w.given}
 }

@@ -205,6 +205,12 @@ func offer(ctx context.Context, l Listener, version uint16) ([]byte, error) {
 		return nil, err
 	}
 	binary.BigEndian.PutUint16(hello[9:], version)
+	// A client of those days knows no supported_versions: with it, the server
+	// would look there and not at the old field.
+	hello, err = editExtensions(hello, func(id uint16, body []byte) ([]byte, bool) { return body, id != extVersions })
+	if err != nil {
+		return nil, err
+	}
 	return exchange(ctx, l, hello)
 }
 
@@ -290,6 +296,7 @@ const (
 	recordAlert     = 21
 	recordHandshake = 22
 	extGroups       = 10
+	extVersions     = 43
 	extKeyShare     = 51
 	extPSKModes     = 45
 )
