@@ -4,7 +4,7 @@
 //
 // What is not permitted is denied, and so is what cannot be decided: Cedar
 // itself skips a `forbid` whose condition fails to evaluate, which would
-// allow; here any such error denies (docs/decisions/0008-authorisation.md).
+// allow; here any such error denies (docs/decisions/0009-authorisation.md).
 package policy
 
 import (
