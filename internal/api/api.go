@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -33,6 +34,7 @@ type Options struct {
 	Status     func() any                                           // what the node says about itself
 	Link       func(principal.Principal) (string, time.Time, error) // makes a one-time sign-in link for the console
 	Log        *slog.Logger
+	Audit      *audit.Log
 }
 
 // API serves the administrative interface.
@@ -54,6 +56,7 @@ func New(o Options) *API {
 	a.keys()
 	a.requests()
 	a.platform()
+	a.auditing()
 	a.encryption()
 	a.signIn()
 	return a

@@ -6,10 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access/policy"
-	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -212,11 +210,6 @@ func (a *API) removeBudget(ctx context.Context, p principal.Principal, text stri
 		WithMend("`foundry budget list` shows them.")
 }
 
-type listAudit struct {
-	Caller
-	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-}
-
 // Link is a one-time sign-in link.
 type Link struct {
 	URL       string    `json:"url"`
@@ -229,20 +222,6 @@ func (a *API) platform() {
 			return nil, err
 		}
 		return a.Status(), nil
-	})
-	register(a, http.MethodGet, "/audit", "audit-list", "List the newest audit entries", func(ctx context.Context, in *listAudit) ([]audit.Entry, error) {
-		if err := a.Guard.Authorise(ctx, in.Principal, "audit.list", policy.Resource{Organisation: in.Principal.Organisation}); err != nil {
-			return nil, err
-		}
-		if in.Principal.Kind != principal.Person {
-			return audit.List(ctx, a.DB, uuid.Nil, in.Limit)
-		}
-		rows, err := audit.Find(ctx, a.DB, audit.Filter{Organisation: &in.Principal.Organisation, Limit: in.Limit})
-		out := make([]audit.Entry, len(rows))
-		for i := range rows {
-			out[i] = rows[i].Entry
-		}
-		return out, err
 	})
 	register(a, http.MethodPost, "/console/links", "console-link", "Make a one-time sign-in link for the console", func(ctx context.Context, in *struct{ Caller }) (Link, error) {
 		if err := a.Guard.Authorise(ctx, in.Principal, "console.link", policy.Resource{}); err != nil {

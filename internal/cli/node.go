@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/api"
-	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/daemon"
 	"github.com/missionopsai/foundry/internal/db"
@@ -164,27 +163,6 @@ func (a *app) journal() *cobra.Command {
 		},
 	}
 	return group("journal", "Look into the journal", inspect)
-}
-
-func (a *app) audit() *cobra.Command {
-	var limit int
-	list := &cobra.Command{
-		Use: "list", Short: "List the newest audit entries", Args: exactly(), Example: "  foundry audit list --limit 20",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var out []audit.Entry
-			if err := a.call(cmd.Context(), http.MethodGet, fmt.Sprintf("/api/v1/audit?limit=%d", limit), nil, &out); err != nil {
-				return err
-			}
-			return a.print(out, func(w io.Writer) {
-				fmt.Fprintln(w, "TIME\tWHO\tACT\tTARGET\tOUTCOME")
-				for _, e := range out {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.At.Local().Format(time.DateTime), e.Actor, e.Act, e.Target, e.Outcome)
-				}
-			})
-		},
-	}
-	list.Flags().IntVar(&limit, "limit", 100, "how many, at most 1000")
-	return group("audit", "Read the audit log", list)
 }
 
 // simulator runs an upstream simulator as a process of its own, for tests and

@@ -16,6 +16,7 @@ import (
 
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/api"
+	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/console"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway"
@@ -61,6 +62,7 @@ type Daemon struct {
 	journal   *journal.Journal
 	shipper   *ledger.Shipper
 	budgets   *ledger.Budgets
+	auditLog  *audit.Log
 	gateway   *gateway.Gateway
 	verifier  *access.Verifier
 	api       *api.API
@@ -116,6 +118,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Starting PostgreSQL", d.startDatabase},
 		{"Reading the policies", d.loadPolicies},
 		{"Preparing the vault", d.makeVault},
+		{"Opening the audit log", d.openAuditLog},
 		{"Opening the journal", d.openJournal},
 		{"Making the gateway", d.makeGateway},
 		{"Making the first organisation and key", d.bootstrap},
@@ -245,7 +248,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	d.registerMetrics()
 	store := ledger.NewStore(d.db, d.guard)
 	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
-		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Log: d.log})
+		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log})
 	d.console = console.New(console.Options{Version: d.version, Mode: d.config.Mode, Country: d.config.Node.Country, Started: d.started, URL: d.URL,
 		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, Queue: d.shipper.Queue,
 		Refusing: func() error { return d.journal.Stats().Failure }, Log: d.log, Clock: d.clock})
@@ -260,6 +263,7 @@ func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
 // run starts the background work.
 func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { d.gateway.Run(ctx) })
+	d.running.Go(func() { d.runAuditLog(ctx) })
 	d.runPeople(ctx)
 	d.running.Go(func() { d.vault.Run(ctx) })
 	d.running.Go(func() {
@@ -321,6 +325,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 			d.log.Warn("some denials were not entered into the audit log", "error", err)
 		}
 	}
+	d.closeAuditLog(flush)
 	if d.journal != nil {
 		errs = append(errs, d.journal.Close(flush))
 	}

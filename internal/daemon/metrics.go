@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"time"
+
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -39,8 +41,27 @@ func newNodeMetrics(d *Daemon) *nodeMetrics {
 	add("foundry_journal_rejected_events", "Events set aside since start because they could not be shipped.", func(d *Daemon) float64 { return float64(d.shipper.Queue().Rejected) })
 	add("foundry_journal_bytes", "Size of the journal on disk.", func(d *Daemon) float64 { return float64(d.journal.Stats().Bytes) })
 	add("foundry_journal_sync_seconds", "Duration of the journal's last sync.", func(d *Daemon) float64 { return d.journal.Stats().LastSync.Seconds() })
+	add("foundry_audit_up", "Whether the last pass of the audit log's sequencer succeeded.", func(d *Daemon) float64 { return truth(d.auditLog.Status().Failure == "") })
+	add("foundry_audit_tree_size", "Leaves in the audit log's tree.", func(d *Daemon) float64 { return float64(d.auditLog.Status().Size) })
+	add("foundry_audit_lag_seconds", "How long the tree has been behind the audit log.", func(d *Daemon) float64 { return d.auditLog.Status().Lag.Seconds() })
+	add("foundry_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was signed.", func(d *Daemon) float64 { return moment(d.auditLog.Status().Checkpoint) })
+	add("foundry_audit_verified_timestamp_seconds", "When the audit log was last verified by this process; 0: not yet.", func(d *Daemon) float64 { return moment(d.auditLog.Status().Verified) })
+	add("foundry_audit_sound", "What the last verification found; 1 before the first.", func(d *Daemon) float64 {
+		s := d.auditLog.Status()
+		return truth(s.Sound || s.Verified.IsZero())
+	})
+	add("foundry_audit_held_denials", "Denials in memory because the database refused them.", func(d *Daemon) float64 { return float64(d.auditLog.Status().Held) })
+	add("foundry_audit_lost_denials", "Denials since start that nobody will know of.", func(d *Daemon) float64 { return float64(d.auditLog.Status().Lost) })
 	add("foundry_journal_up", "Whether the journal accepts records.", func(d *Daemon) float64 { return truth(d.journal.Stats().Failure == nil) })
 	return m
+}
+
+// moment is a time as Prometheus writes it; zero: never.
+func moment(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }
 
 func truth(b bool) float64 {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"time"
 
+	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
@@ -22,6 +23,7 @@ type Status struct {
 	Readiness      Readiness           `json:"readiness"`
 	Database       DatabaseStatus      `json:"database"`
 	Journal        journal.Stats       `json:"journal"`
+	Audit          audit.Status        `json:"audit"`
 	Providers      []ProviderStatus    `json:"providers"`
 	Models         []gateway.ModelInfo `json:"models"`
 }
@@ -51,7 +53,7 @@ type ProviderStatus struct {
 // Status reports the node's state.
 func (d *Daemon) Status() Status {
 	s := Status{Version: d.version, Mode: d.config.Mode, Node: d.node.Number, Boot: d.node.Boot, Country: d.config.Node.Country, CountryAssumed: d.countryAssumed, URL: d.URL(),
-		DataDir: d.config.DataDir, Started: d.started, Readiness: d.ready(), Journal: d.journal.Stats(), Models: d.gateway.Models(),
+		DataDir: d.config.DataDir, Started: d.started, Readiness: d.ready(), Journal: d.journal.Stats(), Audit: d.auditLog.Status(), Models: d.gateway.Models(),
 		Database: DatabaseStatus{Healthy: d.db.Healthy()}}
 	if d.cluster != nil {
 		s.Database.Private, s.Database.PID, s.Database.Restarts = true, d.cluster.PID(), d.cluster.Restarts()
