@@ -327,7 +327,7 @@ takes, then searches the database's files, its write-ahead log, the journal, the
 other files of the data directory, temporary files, the log, core dumps and the
 node's memory for them: as they are, in hex, in base64 at every alignment, and in
 UTF-16. What could not be read makes the result inconclusive, never a pass.
-Exits with 0 for pass, 1 for fail and 3 for inconclusive.`,
+Exits with 0 for pass, 70 for fail and 69 for inconclusive.`,
 		Example: "  foundry keys canary\n  foundry keys canary --json | jq .state",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var r keys.CanaryReport
@@ -337,9 +337,9 @@ Exits with 0 for pass, 1 for fail and 3 for inconclusive.`,
 			err := a.print(r, func(w io.Writer) { writeCanary(w, r) })
 			switch {
 			case err == nil && r.State == keys.Fail:
-				return standingError{1}
+				return problem.New(problem.Internal, "canary-found", "A planted secret lies where it must not be.").WithMend("docs/guides/encryption.md says what each place means.")
 			case err == nil && r.State != keys.Pass:
-				return standingError{3}
+				return problem.New(problem.Unavailable, "canary-inconclusive", "Nothing was found, but not everything could be searched.").WithMend("The areas above say what, and why.")
 			}
 			return err
 		},
