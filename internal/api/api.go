@@ -59,6 +59,7 @@ func New(o Options) *API {
 	a.auditing()
 	a.encryption()
 	a.signIn()
+	a.people()
 	return a
 }
 
