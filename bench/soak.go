@@ -23,6 +23,7 @@ type tenth struct {
 type soaked struct {
 	Whole   sample
 	Tenths  []tenth
+	Each    int // requests in a tenth
 	Streams sample
 }
 
@@ -39,12 +40,17 @@ func (s *stage) soak(ctx context.Context, o *options, r *report) error {
 		return err
 	}
 	l = s.loadOptions(v, setting{scenario: scenarios[0]})
-	l.Count, l.Every = o.soak, o.soak/10
-	last := takeCensus().self(v.pid)
+	// One tenth more, before the first: shipping lags behind by a second, so
+	// that a short run's first requests would not pay for it.
+	l.Count, l.Every = o.soak+o.soak/10, o.soak/10
+	out.Each = l.Every
+	last := 0.0
 	if out.Whole, err = s.round(ctx, v, l, func(int) {
 		now := takeCensus().self(v.pid)
 		rss, _ := memory(v.pid)
-		out.Tenths = append(out.Tenths, tenth{(now - last) / float64(l.Every) * 1000, rss})
+		if last > 0 {
+			out.Tenths = append(out.Tenths, tenth{(now - last) / float64(l.Every) * 1000, rss})
+		}
 		last = now
 	}); err != nil {
 		return err

@@ -68,7 +68,7 @@ func (r *report) finish(peak int64) {
 	fmt.Fprintf(&b, "| peak RSS of the node under all of it, MiB | ≤ 64 | %s | | | |\n", mark(float64(peak)/(1<<20), 64, false, "%.1f"))
 	if s := r.soak; s != nil && len(s.Tenths) > 1 {
 		last := s.Tenths[len(s.Tenths)-1]
-		fmt.Fprintf(&b, "| CPU per request, last tenth of %d over first | ≤ 1.1 | %s | | | |\n", s.Whole.Answers, mark(last.Gateway/max(s.Tenths[0].Gateway, 1e-9), 1.1, false, "%.2f"))
+		fmt.Fprintf(&b, "| CPU per request, last tenth of %d over first | ≤ 1.1 | %s | | | |\n", s.Each*len(s.Tenths), mark(last.Gateway/max(s.Tenths[0].Gateway, 1e-9), 1.1, false, "%.2f"))
 		fmt.Fprintf(&b, "| broken of %d counted streams | ≤ 0 | %s | | | |\n", s.Streams.Answers+s.Streams.Broken, mark(float64(s.Streams.Broken), 0, false, "%.0f"))
 	}
 	r.section("Targets", strings.TrimSuffix(b.String(), "\n"))

@@ -66,6 +66,9 @@ func (s *Server) Serve(l net.Listener) error {
 	defer watch.close()
 	s.mu.Lock()
 	s.listener, s.watch, s.odd = l, watch, newHandover(l.Addr())
+	if s.closed.Load() { // before it began
+		_ = l.Close()
+	}
 	s.mu.Unlock()
 	s.base = context.Background()
 	if s.http.BaseContext != nil {

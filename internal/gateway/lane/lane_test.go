@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -317,6 +318,26 @@ func TestShutdownGivesUpWhenItsContextEnds(t *testing.T) {
 	defer cancel()
 	if err := w.server.Shutdown(ctx); err == nil {
 		t.Error("shut down with a request in flight")
+	}
+}
+
+func TestAServerThatIsClosedBeforeItServesDoesNotServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(&http.Server{Handler: http.HandlerFunc(echo)})
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	if err := within(t, "serving", served); !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("it listens")
 	}
 }
 

@@ -34,6 +34,10 @@ type ShipperOptions struct {
 	GatherIdle  time.Duration // from the first event to its batch otherwise; default 200 ms
 }
 
+// busyEvents in a batch count as load. Every batch makes the database sync the
+// disk that the journal's syncs need, too: a few times a second they would wait.
+const busyEvents = 50
+
 // batchBytes bounds the memory of a batch, whatever is in it.
 const batchBytes = 2 << 20
 
@@ -126,7 +130,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 		backoff = quickest
 		s.fold(ctx)
 		gather := s.o.GatherIdle
-		if n > s.o.BatchEvents/10 {
+		if n > min(s.o.BatchEvents/10, busyEvents) {
 			gather = s.o.Gather
 		}
 		if n == 0 {
