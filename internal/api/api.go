@@ -35,6 +35,9 @@ type Options struct {
 	Link       func(principal.Principal) (string, time.Time, error) // makes a one-time sign-in link for the console
 	Log        *slog.Logger
 	Audit      *audit.Log
+
+	Grants   *access.Grants
+	Register *access.Register
 }
 
 // API serves the administrative interface.
@@ -60,6 +63,8 @@ func New(o Options) *API {
 	a.encryption()
 	a.signIn()
 	a.people()
+	a.grants()
+	a.accessRegister()
 	return a
 }
 
@@ -75,6 +80,11 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, p principal.Principa
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	if _, pattern := a.mux.Handler(r); pattern == "" {
 		problem.Write(w, problem.New(problem.NotFound, "path-unknown", "There is nothing at this path.").WithMend("GET /openapi.yaml describes the interface."))
+		return
+	}
+	p, err := a.underGrant(r, p)
+	if err != nil {
+		problem.Write(w, err)
 		return
 	}
 	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, p)))

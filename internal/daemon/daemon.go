@@ -70,6 +70,7 @@ type Daemon struct {
 	console   *console.Console
 	simulator *http.Server
 	servers   []*server
+	staff
 	identity
 
 	// FirstKey is the token of the key made on the very first start; empty
@@ -247,7 +248,11 @@ func (d *Daemon) bootstrap(ctx context.Context) error {
 func (d *Daemon) makeInterfaces(context.Context) error {
 	d.registerMetrics()
 	store := ledger.NewStore(d.db, d.guard)
-	d.api = api.New(api.Options{Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
+	if err := d.makeStaff(store); err != nil {
+		return err
+	}
+	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
+		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log})
 	d.console = console.New(console.Options{Version: d.version, Mode: d.config.Mode, Country: d.config.Node.Country, Started: d.started, URL: d.URL,
 		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, Queue: d.shipper.Queue,
@@ -263,6 +268,7 @@ func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
 // run starts the background work.
 func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { d.gateway.Run(ctx) })
+	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.runAuditLog(ctx) })
 	d.runPeople(ctx)
 	d.running.Go(func() { d.vault.Run(ctx) })
