@@ -262,8 +262,8 @@ func (s *Search) file(a *Area, path string) {
 // Memory searches this process's own writable memory through /proc/self/mem:
 // what a core dump would hold (core(5): private and anonymous mappings). No
 // dump is written, and the memory of the database's processes is not searched.
-func (s *Search) Memory() Area {
-	a := Area{Name: "process memory"}
+func (s *Search) Memory() (a Area) {
+	a.Name = "process memory"
 	defer func() {
 		a.Detail = "read through /proc/self/mem; the memory of PostgreSQL's processes was not searched"
 	}()

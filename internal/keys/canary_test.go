@@ -160,8 +160,8 @@ func TestASecretIsFoundInMemoryAndNotOnceItIsWiped(t *testing.T) {
 func TestTheCanaryIsPlantedSealed(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	text, key := PlantedText(), PlantedText()
-	dir := t.TempDir()
-	remove, err := w.vault.Plant(ctx, uuid.New(), text, key, dir)
+	dir, org := t.TempDir(), uuid.New()
+	remove, err := w.vault.Plant(ctx, org, text, key, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,6 +171,13 @@ func TestTheCanaryIsPlantedSealed(t *testing.T) {
 	}
 	if err := remove(ctx); err != nil {
 		t.Fatal(err)
+	}
+	if got := w.keyStatuses(org); got["primary"] != 1 {
+		t.Errorf("%v", got)
+	}
+	w.rotate(w.vault, org)
+	if got := w.keyStatuses(org); got["kept"] != 0 || got["disabled"] != 1 {
+		t.Errorf("the canary keeps its key for ever: %v", got)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Errorf("left behind: %v", left)

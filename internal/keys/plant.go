@@ -67,7 +67,7 @@ func (v *Vault) plantFile(ctx context.Context, org uuid.UUID, path, row string, 
 	}
 	defer f.Close()
 	var w io.WriteCloser
-	if w, err = v.SealFile(ctx, org, Place{canaryColumn.Table, "file", row}, f); err != nil {
+	if w, err = v.sealFile(ctx, org, Place{canaryColumn.Table, "file", row}, f, false); err != nil {
 		return err
 	}
 	for _, text := range texts {

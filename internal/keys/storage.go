@@ -365,6 +365,8 @@ func (n Node) modes() StorageCheck {
 		switch {
 		case rel == "." || rel == "postgres":
 			allowed = 0o711 // passed through by the database's user, not read
+		case strings.HasPrefix(rel, filepath.Join("postgres", "etc")):
+			allowed = 0o750 // the server's settings, for the group of the database's user
 		case rel == filepath.Join("ca", "ca.pem"):
 			return nil // a certificate is public
 		}

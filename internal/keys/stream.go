@@ -30,11 +30,16 @@ const (
 // SealFile returns a writer whose Close ends the file; without it the file is
 // truncated and does not open. Memory use is one segment.
 func (v *Vault) SealFile(ctx context.Context, org uuid.UUID, at Place, w io.Writer) (io.WriteCloser, error) {
+	return v.sealFile(ctx, org, at, w, true)
+}
+
+// sealFile seals a file. One that lasts keeps its key from being ended.
+func (v *Vault) sealFile(ctx context.Context, org uuid.UUID, at Place, w io.Writer, lasts bool) (io.WriteCloser, error) {
 	key := make([]byte, dataKeySize)
 	defer clear(key)
 	_, _ = rand.Read(key) // never fails (crypto/rand)
 	sealed, err := v.seal(ctx, org, at.associated(aboutData, org), key)
-	if err == nil {
+	if err == nil && lasts {
 		err = v.noteFiles(ctx, org, sealed)
 	}
 	if err != nil {
