@@ -53,6 +53,7 @@ func New(o Options) *API {
 	config := huma.DefaultConfig("Foundry administration", o.Version)
 	config.DocsPath = ""     // the reference is generated, and needs no script from elsewhere
 	config.CreateHooks = nil // no $schema links: answers say what they are by their path
+	config.Components.Schemas = newSchemas()
 	config.Info.Description = "What `foundry` commands do, as an API. Served on the node's local socket."
 	a.huma = humago.New(a.mux, config)
 	a.organisations()
