@@ -100,7 +100,15 @@ func refusal(action policy.Action, d policy.Decision) *problem.Error {
 	case policy.CodeDenied:
 		e := problem.New(problem.Denied, d.Code, fmt.Sprintf("%s is denied by the policy %q: %s", action, d.Policy, d.Reason)).
 			WithMend("No role allows this.")
-		if d.HasNearest {
+		switch {
+		case d.Policy == "client-data-needs-a-grant" || d.Policy == "client-audit-log-needs-a-grant":
+			e.Mend = "Ask for a grant with `foundry grant request`; somebody else has to approve it."
+			if d.HasNearest {
+				e.Mend += fmt.Sprintf(" In the organisation itself the role %s would do.", d.Nearest)
+			}
+		case d.Elsewhere:
+			e.Mend = fmt.Sprintf("The role %s in that organisation would allow it: ask its administrator.", d.Nearest)
+		case d.HasNearest:
 			e.Mend = fmt.Sprintf("The role %s would allow it: ask whoever gives roles.", d.Nearest)
 		}
 		return e

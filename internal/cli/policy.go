@@ -167,6 +167,8 @@ func writeExplanation(w io.Writer, x policy.Explanation) {
 		fmt.Fprintf(w, "It stands in %s.\n", x.File)
 	}
 	switch {
+	case x.Answer == policy.ExpectDeny && x.Elsewhere:
+		fmt.Fprintf(w, "The nearest role that allows it is %s in that organisation.\n", x.Nearest)
 	case x.Answer == policy.ExpectDeny && x.Nearest != "":
 		fmt.Fprintf(w, "The nearest role that allows it is %s.\n", x.Nearest)
 	case x.Answer == policy.ExpectDeny:

@@ -178,6 +178,8 @@ type Explanation struct {
 	Reason  string `json:"reason"`
 	File    string `json:"file,omitempty"`
 	Nearest string `json:"nearest_role,omitempty"`
+
+	Elsewhere bool `json:"nearest_role_elsewhere,omitempty"` // in the organisation that is asked about
 }
 
 // Explain answers a case.
@@ -195,7 +197,7 @@ func (e *Engine) Explain(c Case, mode string) (Explanation, error) {
 		x.Answer = ExpectStepUp
 	}
 	if d.HasNearest {
-		x.Nearest = d.Nearest.String()
+		x.Nearest, x.Elsewhere = d.Nearest.String(), d.Elsewhere
 	}
 	return x, nil
 }

@@ -142,7 +142,7 @@ func (e *Engine) find(id string) *named {
 // the principal acts come first, then those of the platform, then those of the
 // organisation that was asked about.
 func (e *Engine) explain(q *question, d Decision) Decision {
-	for _, place := range []struct {
+	for i, place := range []struct {
 		organisation uuid.UUID
 		roles        principal.Roles
 	}{{q.organisation, memberRoles}, {uuid.Nil, staffRoles}, {q.resource.Organisation, memberRoles}} {
@@ -164,6 +164,7 @@ func (e *Engine) explain(q *question, d Decision) Decision {
 			}
 		}
 		if d.HasNearest {
+			d.Elsewhere = i == 2
 			break
 		}
 	}

@@ -59,9 +59,11 @@ type Decision struct {
 	Reason  string // its reason, one sentence
 
 	// Nearest is the role with the fewest permissions that would allow this,
-	// where one would.
+	// where one would; Elsewhere: held in the organisation that was asked
+	// about, and not where the principal acts.
 	Nearest    principal.Role
 	HasNearest bool
+	Elsewhere  bool
 }
 
 // DefaultPolicy stands in for a policy's id where no policy permits an act.
