@@ -107,7 +107,7 @@ func (a *API) auditing() {
 		c, path, err := a.Audit.ProveConsistency(ctx, in.Size)
 		return Consistency{in.Size, path, c}, err
 	})
-	register(a, http.MethodGet, "/audit/keys", "audit-keys", "Show the public keys of the audit log", func(ctx context.Context, in *struct{ Caller }) ([]audit.Key, error) {
+	register(a, http.MethodGet, "/audit/keys", "audit-keys", "Show the public keys of the audit log", func(ctx context.Context, in *struct{ Caller }) ([]audit.PublicKey, error) {
 		if err := a.mayRead(ctx, in.Principal, "audit.verify", in.Principal.Organisation, ""); err != nil {
 			return nil, err
 		}

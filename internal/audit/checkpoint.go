@@ -52,13 +52,16 @@ func parseCheckpoint(text string) (c Checkpoint, err error) {
 	return c, nil
 }
 
-// Key is a public key of the log.
-type Key struct {
+// PublicKey is a public key of the log.
+type PublicKey struct {
 	Role  string    `json:"role"` // log or witness
 	Node  uint32    `json:"node"`
 	VKey  string    `json:"vkey"` // name+hash+key, as x/mod/sumdb/note writes it
 	Since time.Time `json:"since,omitzero"`
 }
+
+// Key is PublicKey.
+type Key = PublicKey
 
 // Roles of a key.
 const (

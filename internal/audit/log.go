@@ -463,8 +463,8 @@ func (l *Log) Checkpoint() (Checkpoint, error) {
 
 // Keys lists this node's public keys, and those of other nodes that have
 // signed, as the database names them.
-func (l *Log) Keys(ctx context.Context) ([]Key, error) {
-	var out []Key
+func (l *Log) Keys(ctx context.Context) ([]PublicKey, error) {
+	var out []PublicKey
 	err := l.o.DB.Read(ctx, func(tx pgx.Tx) (err error) {
 		out, err = readKeys(ctx, tx)
 		return err

@@ -97,12 +97,12 @@ func insertKeys(ctx context.Context, tx pgx.Tx, node uint32, log, witness *signe
 	return err
 }
 
-func readKeys(ctx context.Context, tx pgx.Tx) ([]Key, error) {
+func readKeys(ctx context.Context, tx pgx.Tx) ([]PublicKey, error) {
 	rows, err := tx.Query(ctx, `SELECT role, node, vkey, added_at FROM audit_keys ORDER BY added_at, role, vkey`)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (k Key, err error) {
+	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (k PublicKey, err error) {
 		var node int64
 		err = r.Scan(&k.Role, &node, &k.VKey, &k.Since)
 		k.Node = uint32(node)

@@ -210,7 +210,7 @@ func sortBySize(all []Checkpoint) {
 // join is this node's keys and, as the database names them, the other nodes'.
 // A forged row there could at most make a forged checkpoint pass that this
 // node did not sign; its own are checked against its own keys on disk.
-func (l *Log) join(keys []Key) []*verifier {
+func (l *Log) join(keys []PublicKey) []*verifier {
 	all := slices.Clone(l.trusted())
 	for _, k := range keys {
 		if p, err := parseVKey(k.VKey); err == nil {

@@ -466,7 +466,7 @@ func (a *app) auditKeys() *cobra.Command {
 		Long:    "Prints the public keys that sign checkpoints. Write them down when the log is set\nup, and compare: a key that you learn from the log itself proves nothing.",
 		Example: "  foundry audit keys\n  foundry audit keys --json | jq -r '.[] | select(.role == \"log\") | .vkey' > log.key",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var keys []audit.Key
+			var keys []audit.PublicKey
 			if err := a.call(cmd.Context(), http.MethodGet, "/api/v1/audit/keys", nil, &keys); err != nil {
 				return err
 			}
