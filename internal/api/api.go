@@ -14,8 +14,10 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -38,6 +40,11 @@ type Options struct {
 
 	Grants   *access.Grants
 	Register *access.Register
+
+	Controls    *evidence.Runner
+	RunControls RunControls
+	Outbox      *notify.Outbox
+	Node        string // this node's number
 }
 
 // API serves the administrative interface.
@@ -60,6 +67,8 @@ func New(o Options) *API {
 	a.keys()
 	a.requests()
 	a.platform()
+	a.controls()
+	a.notifications()
 	a.auditing()
 	a.encryption()
 	a.signIn()

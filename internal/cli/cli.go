@@ -50,6 +50,10 @@ func Run(version string, args []string, in io.Reader, out, errw io.Writer) int {
 	if err == nil {
 		return 0
 	}
+	var standing standingError
+	if errors.As(err, &standing) {
+		return standing.code
+	}
 	a.json = a.json || slices.Contains(args, "--json") // a wrong flag may have come before it
 	return a.report(err)
 }
@@ -116,7 +120,7 @@ on the same data directory.`,
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddGroup(&cobra.Group{ID: "node", Title: "This node:"}, &cobra.Group{ID: "clients", Title: "People, organisations and keys:"},
 		&cobra.Group{ID: "requests", Title: "Requests and cost:"})
-	for _, c := range []*cobra.Command{a.up(), a.status(), a.console(), a.ca(), a.config(), a.database(), a.journal(), a.audit()} {
+	for _, c := range []*cobra.Command{a.up(), a.status(), a.console(), a.ca(), a.config(), a.database(), a.journal(), a.controls(), a.notify(), a.audit()} {
 		c.GroupID = "node"
 		root.AddCommand(c)
 	}

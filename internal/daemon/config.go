@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/gateway"
+	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
@@ -29,6 +30,8 @@ type Config struct {
 	Keys     KeysConfig     `yaml:"keys,omitempty" json:"keys,omitzero"`
 	Policies []string       `yaml:"policies,omitempty" json:"policies,omitempty" jsonschema:"description=Files with Cedar policies beside the built-in ones. They may forbid anything and permit what the schema allows; foundry policy check validates them."`
 	Log      LogConfig      `yaml:"log,omitempty" json:"log,omitzero"`
+
+	Mail notify.Config `yaml:"mail,omitempty" json:"mail,omitzero"`
 
 	gateway.Config `yaml:",inline"`
 }
@@ -133,6 +136,9 @@ func (c Config) Validate() error {
 			}
 			return e
 		}
+	}
+	if err := c.Mail.Validate(c.Mode == Production); err != nil {
+		return err
 	}
 	return c.Config.Validate()
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/console"
 	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -70,8 +71,9 @@ type Daemon struct {
 	console   *console.Console
 	simulator *http.Server
 	servers   []*server
-	staff
 	identity
+	assurance
+	staff
 
 	// FirstKey is the token of the key made on the very first start; empty
 	// afterwards.
@@ -94,6 +96,8 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
+	d.logWatch = evidence.WatchLog(d.log.Handler())
+	d.log = slog.New(d.logWatch)
 	d.started = d.clock()
 	d.countryAssumed = o.Config.Node.Country == ""
 	if err := d.config.Check(); err != nil { // before anything is made
@@ -124,6 +128,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Making the gateway", d.makeGateway},
 		{"Making the first organisation and key", d.bootstrap},
 		{"Reading who is signed in", d.makePeople},
+		{"Reading the controls", d.makeAssurance},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
 		step(s.name)
@@ -253,10 +258,9 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	}
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
-		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log})
-	d.console = console.New(console.Options{Version: d.version, Mode: d.config.Mode, Country: d.config.Node.Country, Started: d.started, URL: d.URL,
-		DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, Queue: d.shipper.Queue,
-		Refusing: func() error { return d.journal.Stats().Failure }, Log: d.log, Clock: d.clock})
+		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Node: fmt.Sprint(d.node.Number)})
+	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
 
@@ -268,9 +272,11 @@ func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
 // run starts the background work.
 func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { d.gateway.Run(ctx) })
-	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.runAuditLog(ctx) })
 	d.runPeople(ctx)
+	d.running.Go(func() { d.sendMail(ctx) })
+	d.running.Go(func() { d.runControls(ctx) })
+	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.vault.Run(ctx) })
 	d.running.Go(func() {
 		if err := d.shipper.Run(ctx); err != nil && ctx.Err() == nil {

@@ -38,7 +38,7 @@ func Catalogue(w Wiring) []Control {
 			Collect: part("canary calls", w.Routes, "Nothing asks the gateway yet.")},
 		{ID: "O-06", Title: "Database, backups and files are encrypted with AES-256", Source: "Security policy, section 3",
 			Checks:    "The volumes of the data, swap and core dumps are encrypted or off, and a canary is in no file in plaintext.",
-			Collector: "encryption", Version: "1", Every: 6 * hour, Fresh: day, Timeout: 10 * time.Minute, PerNode: true,
+			Collector: "encryption", Version: "1", Every: 12 * hour, Fresh: 36 * hour, Timeout: 10 * time.Minute, PerNode: true,
 			Collect: Parts(Part{"storage", w.Storage, "Nothing reads the node's storage yet."}, Part{"canary search", w.Search, "Nothing searches the files for a canary yet."})},
 		{ID: "O-07", Title: "Keys are kept apart from the data", Source: "Security policy, section 3",
 			Checks:    "The key-encryption key lies on another volume than data and backups, and no file among them holds a copy.",
