@@ -61,9 +61,12 @@ var isolations = []isolation{
 	{"table-unmigratable",
 		`SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE ` + tenant + ` AND NOT EXISTS (SELECT FROM pg_policy p, pg_roles r WHERE p.polrelid = c.oid AND p.polcmd = '*' AND p.polpermissive
-			AND r.oid = ANY (p.polroles) AND r.rolname = 'foundry_migrator')`,
-		"The table %[1]s has no policy for foundry_migrator, so a later migration would find it empty and say nothing.",
-		"As foundry_migrator: CREATE POLICY migrator ON %[1]s TO foundry_migrator USING (true) WITH CHECK (true)."},
+			AND r.oid = ANY (p.polroles) AND r.rolname = 'foundry_migrator'
+			AND pg_get_expr(p.polqual, p.polrelid) = 'true' AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true')
+		UNION SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_policy p ON p.polrelid = c.oid
+		WHERE ` + tenant + ` AND NOT p.polpermissive AND (0 = ANY (p.polroles) OR EXISTS (SELECT FROM pg_roles r WHERE r.oid = ANY (p.polroles) AND r.rolname = 'foundry_migrator'))`,
+		"The table %[1]s has no policy that shows foundry_migrator every row, so a later migration would find some or none and say nothing.",
+		"As foundry_migrator: CREATE POLICY migrator ON %[1]s TO foundry_migrator USING (true) WITH CHECK (true), and no restrictive policy for it."},
 	{"policy-open",
 		`SELECT p.polname::text, c.oid::regclass::text FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
 		WHERE p.polpermissive AND (0 = ANY (p.polroles) OR EXISTS (SELECT FROM pg_roles r WHERE r.oid = ANY (p.polroles) AND r.rolname = ANY (@application)))

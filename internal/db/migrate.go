@@ -242,10 +242,17 @@ func serves(all []migration, applied []row) error {
 
 func apply(ctx context.Context, conn *pgx.Conn, m migration) error {
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		walled, err := readWalled(ctx, tx)
+		if err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, m.sql); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "insert into schema_migrations (version, name, checksum, oldest_binary) values ($1, $2, $3, $4)",
+		if err := sawEveryRow(ctx, tx, m, walled); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "insert into schema_migrations (version, name, checksum, oldest_binary) values ($1, $2, $3, $4)",
 			m.version, m.name, m.checksum, m.oldestBinary)
 		return err
 	})
