@@ -245,7 +245,7 @@ func (s *Grants) Review(ctx context.Context, p principal.Principal, id uuid.UUID
 	if err := text("note", note, shortestReason, longestReason, "Say what was found."); err != nil {
 		return Grant{}, err
 	}
-	if err := s.may(ctx, p, "grant.approve", &g); err != nil {
+	if err := s.may(ctx, p, "grant.review", &g); err != nil {
 		return Grant{}, err
 	}
 	side, ok := approverSide(p, g.Organisation, ApproversEither)
@@ -283,17 +283,26 @@ func (s *Grants) Review(ctx context.Context, p principal.Principal, id uuid.UUID
 //
 // Ask it anew for every request: a grant that is ended ends at once.
 func (s *Grants) UseGrant(ctx context.Context, p principal.Principal, org uuid.UUID, scope Scope) (principal.Principal, error) {
-	if p.Kind != principal.Person || !p.Platform() || org == uuid.Nil {
-		return p, s.deny(ctx, p, org, "grant.use", errNoGrant(scope))
+	acting, found, err := s.TryGrant(ctx, p, org, scope)
+	if err == nil && !found {
+		err = s.deny(ctx, p, org, "grant.use", errNoGrant(scope))
 	}
-	found := uuid.Nil
-	err := s.DB.Org(ctx, org, func(tx pgx.Tx) error {
+	return acting, err
+}
+
+// TryGrant is UseGrant for callers that ask the Guard next: without a grant
+// the principal stays as it is, and the policies deny and audit.
+func (s *Grants) TryGrant(ctx context.Context, p principal.Principal, org uuid.UUID, scope Scope) (acting principal.Principal, found bool, err error) {
+	if p.Kind != principal.Person || !p.Platform() || org == uuid.Nil {
+		return p, false, nil
+	}
+	acting = p
+	err = s.DB.Org(ctx, org, func(tx pgx.Tx) error {
 		g, err := inForce(ctx, tx, p.String(), scope)
 		if err != nil || g.ID == uuid.Nil {
 			return err
 		}
-		found = g.ID
-		acting := under(p, org, g.ID)
+		acting, found = under(p, org, g.ID), true
 		first, err := noteUse(ctx, tx, &g, acting)
 		if err != nil || !first {
 			return err
@@ -301,12 +310,9 @@ func (s *Grants) UseGrant(ctx context.Context, p principal.Principal, org uuid.U
 		return audit.Append(ctx, tx, acting, org, "grant.use", g.ID.String(), map[string]any{"scope": scope})
 	})
 	if err != nil {
-		return p, err
+		return p, false, err
 	}
-	if found == uuid.Nil {
-		return p, s.deny(ctx, p, org, "grant.use", errNoGrant(scope))
-	}
-	return under(p, org, found), nil
+	return acting, found, nil
 }
 
 func under(p principal.Principal, org, grant uuid.UUID) principal.Principal {

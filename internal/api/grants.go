@@ -189,7 +189,8 @@ func (a *API) underGrant(r *http.Request, p principal.Principal) (principal.Prin
 		if o == nil { // none, all or unknown: whoever decides about the operation says so
 			return p, nil
 		}
-		return a.Grants.UseGrant(r.Context(), p, o.ID, c.scope)
+		acting, _, err := a.Grants.TryGrant(r.Context(), p, o.ID, c.scope)
+		return acting, err
 	}
 	return p, nil
 }
