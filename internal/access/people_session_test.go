@@ -154,6 +154,37 @@ func TestOneSessionAndAllAreRevoked(t *testing.T) {
 	}
 }
 
+// Somebody may belong to two organisations: neither sees, nor ends, what the
+// other's sessions are.
+func TestAnOrganisationSeesOnlyTheSessionsThatActInIt(t *testing.T) {
+	w := newCompany(t)
+	b, err := CreateOrganisation(ctx, w.d, w.guard, operator, "other")
+	w.must(err)
+	anna := w.join("anna@example.org", w.org.ID, principal.Administrator).in.Principal
+	otto := w.join("otto@example.org", b.ID, principal.Viewer)
+	_, token, err := w.people.Invite(ctx, operator, NewInvitation{Organisation: w.org.ID, Email: otto.email, Name: "O", Roles: principal.RolesOf(principal.Viewer)})
+	w.must(err)
+	here, err := w.people.Join(ctx, otto.in.Principal, token)
+	w.must(err)
+	there := otto.signIn() // acts in the first by name, "other"
+	list, err := w.people.ListSessions(ctx, anna, otto.id)
+	if err != nil || len(list) != 1 || list[0].ID != here.Session.ID {
+		t.Fatalf("%+v %v", list, err)
+	}
+	if err := w.people.RevokeSession(ctx, anna, there.Session.ID); problem.From(err).Kind != problem.Denied {
+		t.Fatalf("%v", err)
+	}
+	if n, err := w.people.RevokeSessions(ctx, anna, otto.id); err != nil || n != 1 {
+		t.Fatalf("%d %v", n, err)
+	}
+	if _, err := w.check(there.Token); err != nil {
+		t.Fatal("another organisation's session ended: ", err)
+	}
+	if _, err := w.check(here.Token); err == nil {
+		t.Fatal("the session in the organisation goes on")
+	}
+}
+
 func TestTheOldestSessionGivesWay(t *testing.T) {
 	w := newCompany(t)
 	w.people.Limits.SessionsPerPerson = 2

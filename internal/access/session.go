@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -229,16 +230,23 @@ func (s *People) MySessions(ctx context.Context, p principal.Principal) ([]Sessi
 	return s.sessionsOf(ctx, p, id)
 }
 
-// ListSessions lists a person's live sessions, for who administers them.
+// ListSessions lists a person's live sessions, for who administers them. An
+// organisation sees those that act in it: where else its member is signed in
+// is none of its business.
 func (s *People) ListSessions(ctx context.Context, p principal.Principal, person uuid.UUID) ([]Session, error) {
 	_, memberships, err := s.person(ctx, person)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Guard.Authorise(ctx, p, "session.list", policy.Resource{ID: person.String(), Organisation: homeFor(p, memberships), Owner: person.String()}); err != nil {
+	org := homeFor(p, memberships)
+	if err := s.Guard.Authorise(ctx, p, "session.list", policy.Resource{ID: person.String(), Organisation: org, Owner: person.String()}); err != nil {
 		return nil, err
 	}
-	return s.sessionsOf(ctx, p, person)
+	all, err := s.sessionsOf(ctx, p, person)
+	if org == uuid.Nil || p.ID == person.String() {
+		return all, err
+	}
+	return slices.DeleteFunc(all, func(one Session) bool { return one.Organisation != org }), err
 }
 
 func (s *People) sessionsOf(ctx context.Context, p principal.Principal, person uuid.UUID) ([]Session, error) {
@@ -278,33 +286,34 @@ func (s *People) RevokeSession(ctx context.Context, p principal.Principal, id st
 		}
 		return s.end(ctx, p, actingIn, id, "revoked", "session.end")
 	}
-	_, memberships, err := s.person(ctx, person)
-	if err != nil {
-		return err
+	org := uuid.Nil
+	if actingIn == p.Organisation {
+		org = actingIn
 	}
-	org := homeFor(p, memberships)
 	if err := s.Guard.Authorise(ctx, p, "session.revoke", policy.Resource{ID: id, Organisation: org, Owner: person.String()}); err != nil {
 		return err
 	}
 	return s.end(ctx, p, org, id, "revoked", "session.revoke")
 }
 
-// RevokeSessions ends all sessions of a person and returns how many there
-// were. One's own session that asks for it stays.
+// RevokeSessions ends all sessions of a person, or, for an organisation, those
+// that act in it, and returns how many there were. One's own session that asks
+// for it stays.
 func (s *People) RevokeSessions(ctx context.Context, p principal.Principal, person uuid.UUID) (n int, err error) {
 	_, memberships, err := s.person(ctx, person)
 	if err != nil {
 		return 0, err
 	}
 	act, org := "session.revoke", homeFor(p, memberships)
+	only := org
 	if p.Kind == principal.Person && p.ID == person.String() {
-		act, org = "session.end", p.Organisation
+		act, org, only = "session.end", p.Organisation, uuid.Nil
 	}
 	if err := s.Guard.Authorise(ctx, p, policy.Action(act), policy.Resource{ID: person.String(), Organisation: org, Owner: person.String()}); err != nil {
 		return 0, err
 	}
 	err = s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		ended, err := endSessions(ctx, tx, person, "revoked", p.Session)
+		ended, err := endSessionsIn(ctx, tx, person, "revoked", p.Session, only)
 		if n = len(ended); err != nil || n == 0 {
 			return err
 		}

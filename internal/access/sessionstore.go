@@ -124,8 +124,14 @@ func endOldest(ctx context.Context, tx pgx.Tx, person uuid.UUID, keep int) error
 // endSessions ends a person's sessions and returns their ids; except, when not
 // empty, is left.
 func endSessions(ctx context.Context, tx pgx.Tx, person uuid.UUID, reason, except string) ([]string, error) {
+	return endSessionsIn(ctx, tx, person, reason, except, uuid.Nil)
+}
+
+// endSessionsIn ends those that act in one organisation; nil: in any.
+func endSessionsIn(ctx context.Context, tx pgx.Tx, person uuid.UUID, reason, except string, org uuid.UUID) ([]string, error) {
 	rows, err := tx.Query(ctx, `UPDATE sessions SET ended_at = now(), end_reason = $2, version = version + 1
-		WHERE person_id = $1 AND ended_at IS NULL AND expires_at > now() AND id <> $3 RETURNING id`, person, reason, except)
+		WHERE person_id = $1 AND ended_at IS NULL AND expires_at > now() AND id <> $3
+		AND ($4 = '00000000-0000-0000-0000-000000000000'::uuid OR acting_in = $4) RETURNING id`, person, reason, except, org)
 	if err != nil {
 		return nil, err
 	}
