@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,12 +15,22 @@ import (
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/principal"
+	"golang.org/x/sys/unix"
 )
 
 // TestMain also is the child process that tests kill at a named step.
 func TestMain(m *testing.M) {
 	if dsn := os.Getenv("KEYS_TEST_DSN"); dsn != "" {
 		victim(dsn)
+		return
+	}
+	if os.Getenv("KEYS_TEST_DUMPS") != "" {
+		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		if err := ForbidDumps(); err != nil {
+			fmt.Println(err)
+		}
+		core, dumpable, _ := ownLimits()
+		fmt.Println(core, dumpable, Node{}.Dumps().State)
 		return
 	}
 	dbtest.Main(m)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -179,4 +180,15 @@ func FuzzBlockDevices(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The process that forbids dumps can neither be dumped nor start anything that
+// can. It is a child, because the test itself wants to be debugged.
+func TestAProcessThatForbidsDumpsMakesNone(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "KEYS_TEST_DUMPS=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || string(out) != "0 0 pass\n" {
+		t.Errorf("%q, %v", out, err)
+	}
 }
