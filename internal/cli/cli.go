@@ -124,7 +124,7 @@ on the same data directory.`,
 		c.GroupID = "node"
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{a.accept(), a.login(), a.logout(), a.whoami(), a.stepUp(), a.person(), a.sessions(), a.serviceAccount(), a.org(), a.key(), a.keys(), a.grant(), a.access()} {
+	for _, c := range []*cobra.Command{a.accept(), a.login(), a.logout(), a.whoami(), a.stepUp(), a.policy(), a.person(), a.sessions(), a.serviceAccount(), a.org(), a.key(), a.keys(), a.grant(), a.access()} {
 		c.GroupID = "clients"
 		root.AddCommand(c)
 	}
