@@ -30,21 +30,21 @@ type Options struct {
 	Verifier   *access.Verifier
 	Guard      *access.Guard
 	Store      *ledger.Store
-	Encryption *Encryption
 	People     *access.People
 	Sessions   *access.Sessions
+	Encryption *Encryption
 	Status     func() any                                           // what the node says about itself
 	Link       func(principal.Principal) (string, time.Time, error) // makes a one-time sign-in link for the console
 	Log        *slog.Logger
 	Audit      *audit.Log
 
-	Grants   *access.Grants
-	Register *access.Register
-
 	Controls    *evidence.Runner
 	RunControls RunControls
 	Outbox      *notify.Outbox
 	Node        string // this node's number
+
+	Grants   *access.Grants
+	Register *access.Register
 }
 
 // API serves the administrative interface.
@@ -59,17 +59,18 @@ func New(o Options) *API {
 	a := &API{Options: o, mux: http.NewServeMux()}
 	config := huma.DefaultConfig("Foundry administration", o.Version)
 	config.DocsPath = ""     // the reference is generated, and needs no script from elsewhere
-	config.CreateHooks = nil // no $schema links: answers say what they are by their path
 	config.Components.Schemas = newSchemas()
+	config.CreateHooks = nil // no $schema links: answers say what they are by their path
 	config.Info.Description = "What `foundry` commands do, as an API. Served on the node's local socket."
 	a.huma = humago.New(a.mux, config)
 	a.organisations()
 	a.keys()
 	a.requests()
 	a.platform()
+	a.auditing()
+	a.authorisation()
 	a.controls()
 	a.notifications()
-	a.auditing()
 	a.encryption()
 	a.signIn()
 	a.people()
