@@ -63,10 +63,10 @@ func (a *API) controls() {
 		}
 		return evidence.History(ctx, a.DB, c.ID, in.Before, limit)
 	})
-	register(a, http.MethodPost, "/controls/runs", "control-run", "Run controls now", func(ctx context.Context, in *runControls) (evidence.Job, error) {
+	register(a, http.MethodPost, "/control-runs", "control-run", "Run controls now", func(ctx context.Context, in *runControls) (evidence.Job, error) {
 		return a.RunControls(ctx, in.Principal, in.Body.Controls)
 	})
-	register(a, http.MethodGet, "/controls/runs/{id}", "control-run-show", "Show how far a run has come", func(ctx context.Context, in *byID) (evidence.Job, error) {
+	register(a, http.MethodGet, "/control-runs/{id}", "control-run-show", "Show how far a run has come", func(ctx context.Context, in *byID) (evidence.Job, error) {
 		if err := a.Guard.Authorise(ctx, in.Principal, "controls.read", policy.Resource{ID: in.ID, Organisation: in.Principal.Organisation}); err != nil {
 			return evidence.Job{}, err
 		}
@@ -80,7 +80,7 @@ func (a *API) controls() {
 		}
 		return a.Controls.AttestAs(ctx, a.Guard, in.Principal, at)
 	})
-	register(a, http.MethodDelete, "/controls/scopes/{id}", "control-retire", "Expect no more evidence of a node that is gone", func(ctx context.Context, in *byID) (struct{}, error) {
+	register(a, http.MethodDelete, "/control-scopes/{id}", "control-retire", "Expect no more evidence of a node that is gone", func(ctx context.Context, in *byID) (struct{}, error) {
 		return struct{}{}, a.Controls.RetireAs(ctx, a.Guard, in.Principal, in.ID)
 	})
 }

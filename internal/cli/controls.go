@@ -79,7 +79,7 @@ func (a *app) controlsRun() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			var job evidence.Job
-			if err := a.call(ctx, http.MethodPost, "/api/v1/controls/runs", map[string]any{"controls": args}, &job); err != nil {
+			if err := a.call(ctx, http.MethodPost, "/api/v1/control-runs", map[string]any{"controls": args}, &job); err != nil {
 				return err
 			}
 			if err := a.awaitRun(ctx, &job); err != nil {
@@ -127,7 +127,7 @@ func (a *app) awaitRun(ctx context.Context, job *evidence.Job) error {
 			return ctx.Err()
 		case <-time.After(200 * time.Millisecond):
 		}
-		if err := a.call(ctx, http.MethodGet, "/api/v1/controls/runs/"+job.ID.String(), nil, job); err != nil {
+		if err := a.call(ctx, http.MethodGet, "/api/v1/control-runs/"+job.ID.String(), nil, job); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ func (a *app) controlsRetire() *cobra.Command {
 		Long:    "A node that is gone for good leaves its controls overdue. This ends that; a node\nthat comes back is expected again by itself.",
 		Example: "  foundry controls retire node:2",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.call(cmd.Context(), http.MethodDelete, "/api/v1/controls/scopes/"+url.PathEscape(args[0]), nil, nil); err != nil {
+			if err := a.call(cmd.Context(), http.MethodDelete, "/api/v1/control-scopes/"+url.PathEscape(args[0]), nil, nil); err != nil {
 				return err
 			}
 			return a.print(map[string]string{"retired": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "No more evidence is expected of %s.\n", args[0]) })

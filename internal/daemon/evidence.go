@@ -316,7 +316,7 @@ func (d *Daemon) negativeProbes() []evidence.Probe {
 		outside("a chat completion, with a forged key", http.MethodPost, "/v1/chat/completions", forged, denied),
 		outside("the administrative interface, with a forged token", http.MethodGet, "/api/v1/organisations", forged, append(denied, http.StatusNotFound)),
 		inside("making an organisation, as a viewer of another", http.MethodPost, "/organisations", `{"name":"probe-must-not-exist"}`, viewer),
-		inside("running controls, as a viewer", http.MethodPost, "/controls/runs", `{"controls":["O-16"]}`, viewer),
+		inside("running controls, as a viewer", http.MethodPost, "/control-runs", `{"controls":["O-16"]}`, viewer),
 		inside("sending mail, as a viewer", http.MethodPost, "/notifications/test", `{"to":"nobody@example.invalid"}`, viewer),
 		inside("making an organisation, with an API key", http.MethodPost, "/organisations", `{"name":"probe-must-not-exist"}`, key),
 		inside("the node's status, with an API key", http.MethodGet, "/status", "", key),
