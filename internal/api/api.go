@@ -58,7 +58,7 @@ type API struct {
 func New(o Options) *API {
 	a := &API{Options: o, mux: http.NewServeMux()}
 	config := huma.DefaultConfig("Foundry administration", o.Version)
-	config.DocsPath = ""     // the reference is generated, and needs no script from elsewhere
+	config.DocsPath = "" // the reference is generated, and needs no script from elsewhere
 	config.Components.Schemas = newSchemas()
 	config.CreateHooks = nil // no $schema links: answers say what they are by their path
 	config.Info.Description = "What `foundry` commands do, as an API. Served on the node's local socket."
