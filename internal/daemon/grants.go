@@ -26,7 +26,7 @@ const registerEvery = time.Hour
 
 // makeStaff makes it.
 func (d *Daemon) makeStaff(store *ledger.Store) error {
-	d.grants = access.NewGrants(access.GrantOptions{DB: d.db, Guard: d.guard, Alarm: d.glassBroken})
+	d.grants = access.NewGrants(access.GrantOptions{DB: d.db, Guard: d.guard, Names: d.people.Names, Alarm: d.glassBroken})
 	seed, err := d.keyring.MACKey("access register signature")
 	if err != nil {
 		return fmt.Errorf("deriving the key that signs the access register: %w", err)
