@@ -15,10 +15,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/a-h/templ"
+	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/access/policy"
+	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/keys"
+	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -31,9 +38,23 @@ type Options struct {
 	Started  time.Time
 	URL      func() string // how browsers reach this node
 	DB       *db.DB
+	Guard    *access.Guard
+	People   *access.People   // nil: only links sign in
+	Sessions *access.Sessions // nil: only links sign in
+	Grants   *access.Grants   // nil: staff cannot be given access to client data
+	Audit    *audit.Log       // nil: entries are listed, but cannot be proven here
+	Register *access.Register
+	Vault    *keys.Vault
+	Rotate   func(ctx context.Context, p principal.Principal, org uuid.UUID) (keys.Progress, error)
+	Storage  func(context.Context) keys.StorageReport
+	Controls *evidence.Runner
+	Outbox   *notify.Outbox
+
+	// RunControls starts a run that goes on beyond the request.
+	RunControls func(ctx context.Context, p principal.Principal, ids []string) (evidence.Job, error)
+
 	Gateway  *gateway.Gateway
 	Verifier *access.Verifier
-	Guard    *access.Guard
 	Store    *ledger.Store
 	Queue    func() ledger.Queue // what is not shipped yet
 	Refusing func() error        // why the journal refuses; nil if it does not
@@ -84,39 +105,9 @@ func (c *Console) routes() {
 	c.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, toOverview, http.StatusSeeOther) })
 	c.mux.HandleFunc("GET /console", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, toOverview, http.StatusSeeOther) })
 	c.mux.HandleFunc("GET "+toStatic+"/{hash}/{name}", c.assets.serve)
-	c.mux.HandleFunc("GET "+toSignIn, c.open(c.signInPage))
-	c.mux.HandleFunc("GET "+toSignIn+"/{token}", c.open(c.linkPage))
-	c.mux.HandleFunc("POST "+toSignIn+"/{token}", c.open(c.signIn))
-	c.mux.HandleFunc("POST "+toTheme, c.open(c.setTheme))
-	for pattern, do := range map[string]func(*visit) error{
-		"POST " + toSignOut:                             c.signOut,
-		"GET " + toOverview + "{$}":                     c.overview,
-		"GET " + toRequests:                             c.requests,
-		"GET " + toRequests + "/{id}":                   c.request,
-		"GET " + toUsage:                                c.usage,
-		"GET " + toUsage + ".csv":                       c.usageCSV,
-		"GET " + toTransfers:                            c.transfers,
-		"GET " + toTransfers + ".csv":                   c.transfersCSV,
-		"GET " + toRefusals:                             c.refusals,
-		"GET " + toRefusals + "/{organisation}/{hash}":  c.refusal,
-		"GET " + toProviders:                            c.providers,
-		"GET " + toOrganisations:                        c.organisations,
-		"POST " + toOrganisations:                       c.createOrganisation,
-		"GET " + toOrganisations + "/{name}":            c.organisation,
-		"POST " + toOrganisations + "/{name}/keys":      c.createKey,
-		"POST " + toOrganisations + "/{name}/budgets":   c.setBudget,
-		"GET " + toOrganisations + "/{name}/policy":     c.policyPage,
-		"POST " + toOrganisations + "/{name}/policy":    c.setPolicy,
-		"GET " + toKeys + "/{id}/revoke":                c.revokePage,
-		"POST " + toKeys + "/{id}/revoke":               c.revoke,
-		"GET " + toExplain:                              c.explain,
-		"GET " + toPlayground:                           c.playground,
-		"POST " + toPlayground + "/chat/{organisation}": c.chat,
-		"GET " + toAudit:                                c.audit,
-		"GET " + toEvents:                               c.events,
-		"GET " + toOverview:                             c.nothing, // every other path below it
-	} {
-		c.mux.HandleFunc(pattern, c.signedIn(do))
+	c.publicRoutes()
+	for _, r := range c.Routes() {
+		c.mux.HandleFunc(r.Pattern, c.signedIn(r))
 	}
 }
 
@@ -144,11 +135,13 @@ type visit struct {
 	r       *http.Request
 	nonce   string
 	now     time.Time
-	session *session // nil before sign-in
+	session *session            // nil before sign-in
+	as      principal.Principal // who acts
+	signed  *access.Session     // of a person who signed in
 }
 
-// who is the principal of the signed-in session.
-func (v *visit) who() principal.Principal { return v.session.principal() }
+// who is who acts in the signed-in session.
+func (v *visit) who() principal.Principal { return v.as }
 
 // ctx bounds the work of a page.
 func (v *visit) ctx() (context.Context, context.CancelFunc) {
@@ -160,7 +153,6 @@ func (c *Console) open(do func(*visit) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := &visit{c: c, w: w, r: r, nonce: newNonce(), now: c.Clock().UTC()}
 		v.secure()
-		v.session = c.sessions.find(r, false)
 		if err := c.origin.Check(r); err != nil {
 			v.fail(problem.New(problem.Denied, "cross-origin", "This form was sent from another site.").WithMend("Open the console itself and try again.").Wrap(err))
 			return
@@ -173,23 +165,50 @@ func (c *Console) open(do func(*visit) error) http.HandlerFunc {
 
 // signedIn serves a page of a session. What a page fetches by itself does not
 // count as the person being there.
-func (c *Console) signedIn(do func(*visit) error) http.HandlerFunc {
+func (c *Console) signedIn(r Route) http.HandlerFunc {
 	return c.open(func(v *visit) error {
-		v.session = c.sessions.find(v.r, !v.partial())
-		if v.session != nil {
-			return do(v)
+		switch err := c.identify(v, !v.partial()); {
+		case err != nil:
+			return err
+		case v.session == nil:
+			return v.toSignIn()
+		case v.signed != nil && v.signed.Enrolment && !r.enrolling:
+			return v.lead(toEnrol)
 		}
-		if v.partial() {
-			v.w.Header().Set("HX-Redirect", toSignIn)
-			v.w.WriteHeader(http.StatusUnauthorized)
-			return nil
+		err := c.admit(v, r)
+		if err == nil {
+			err = r.do(v)
 		}
-		if v.r.Method == http.MethodGet {
-			http.Redirect(v.w, v.r, toSignIn, http.StatusSeeOther)
-			return nil
+		if err != nil && problem.From(err).Code == policy.CodeStepUp && v.own() {
+			return c.askAgain(v)
 		}
-		return problem.New(problem.Unauthenticated, "session-over", "You are not signed in any more.").WithMend("Sign in again with a new link from `foundry console`.")
+		return err
 	})
+}
+
+// lead takes the visitor to another page, whether they or their page asked.
+func (v *visit) lead(to templ.SafeURL) error {
+	if v.partial() {
+		v.w.Header().Set("HX-Redirect", string(to))
+		v.w.WriteHeader(http.StatusUnauthorized)
+		return nil
+	}
+	return v.seeOther(to)
+}
+
+// toSignIn takes somebody without a session to where one begins, and back
+// afterwards. A form that was sent is lost: better that than sent twice.
+func (v *visit) toSignIn() error {
+	if v.partial() || v.r.Method != http.MethodGet {
+		if v.partial() {
+			return v.lead(toSignIn)
+		}
+		return problem.New(problem.Unauthenticated, "session-over", "You are not signed in any more.").WithMend("Sign in again, then repeat what you did.")
+	}
+	if at := v.r.URL.RequestURI(); at != toOverview {
+		return v.lead(with(toSignIn, "next", localPath(at)))
+	}
+	return v.lead(toSignIn)
 }
 
 // partial reports whether a page refreshes part of itself.

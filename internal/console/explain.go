@@ -29,7 +29,7 @@ func (c *Console) explain(v *visit) error {
 	for _, name := range []string{"organisation", "model", "class", "endpoint", "features"} {
 		f.values[name] = strings.TrimSpace(q.Get(name))
 	}
-	d := explainData{v: v, choices: c.choices(), form: f}
+	d := explainData{v: v, choices: c.choices(v), form: f}
 	if f.value("model") == "" && len(d.choices.Models) > 0 {
 		d.form.values["model"] = d.choices.Models[0]
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/a-h/templ"
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 )
 
@@ -27,6 +28,25 @@ const (
 	toExplain       = "/console/explain"
 	toPlayground    = "/console/playground"
 	toAudit         = "/console/audit"
+
+	toSecond        = "/console/sign-in/second-factor"
+	toInvitation    = "/invitation"
+	toAccount       = "/console/account"
+	toPassword      = "/console/account/password"
+	toPasskeys      = "/console/account/passkeys"
+	toAuthenticator = "/console/account/authenticator"
+	toRecovery      = "/console/account/recovery-codes"
+	toEnrol         = "/console/account/second-factor"
+	toPlaces        = "/console/account/places"
+	toJoin          = "/console/account/join"
+	toStepUp        = "/console/step-up"
+	toPeople        = "/console/people"
+	toServices      = "/console/service-accounts"
+	toGrants        = "/console/staff-access"
+	toRegister      = "/console/access-register"
+	toEncryption    = "/console/encryption"
+	toControls      = "/console/controls"
+	toOutbox        = "/console/messages"
 )
 
 func requestLink(id ledger.RequestID) templ.SafeURL {
@@ -39,6 +59,14 @@ func organisationLink(name string) templ.SafeURL {
 
 func decisionLink(org uuid.UUID, hash [16]byte) templ.SafeURL {
 	return templ.SafeURL(toRefusals + "/" + org.String() + "/" + hexText(hash))
+}
+
+func passkeyLink(id string) templ.SafeURL {
+	return templ.SafeURL(toPasskeys + "/" + url.PathEscape(id))
+}
+
+func sessionLink(id string) templ.SafeURL {
+	return templ.SafeURL(toAccount + "/sessions/" + url.PathEscape(id))
 }
 
 func policyLink(name string) templ.SafeURL { return organisationLink(name) + "/policy" }
@@ -61,16 +89,36 @@ func with(path string, pairs ...string) templ.SafeURL {
 	return templ.SafeURL(path + "?" + q.Encode())
 }
 
-// place is an item of the menu.
-type place struct{ name, path string }
+// place is an item of the menu: shown to whoever may open it.
+type place struct {
+	name, path string
+	needs      policy.Action
+	shared     bool
+}
 
 // menu lists the pages that exist, in their four groups.
 var menu = []struct {
 	group  string
 	places []place
 }{
-	{"Command", []place{{"Overview", toOverview}, {"Requests", toRequests}, {"Providers and models", toProviders}}},
-	{"Canvas", []place{{"Playground", toPlayground}}},
-	{"Foundry", []place{{"Organisations and keys", toOrganisations}, {"Usage and cost", toUsage}}},
-	{"Assurance", []place{{"Where may it go?", toExplain}, {"Transfer register", toTransfers}, {"Refusals", toRefusals}, {"Audit log", toAudit}}},
+	{"Command", []place{{"Overview", toOverview, "overview.read", false}, {"Requests", toRequests, "request.list", false}, {"Providers and models", toProviders, "provider.list", true}}},
+	{"Canvas", []place{{"Playground", toPlayground, "playground.use", false}}},
+	{"Foundry", []place{{"Organisations and keys", toOrganisations, "organisation.list", false}, {"People and roles", toPeople, "person.list", false}, {"Staff access", toGrants, "grant.list", false}, {"Encryption", toEncryption, "keys.status", false}, {"Usage and cost", toUsage, "usage.read", false}}},
+	{"Assurance", []place{{"Where may it go?", toExplain, "route.explain", false}, {"Transfer register", toTransfers, "transfer.list", false}, {"Refusals", toRefusals, "refusal.list", false}, {"Access register", toRegister, "register.read", false},
+		{"Controls", toControls, "controls.list", false}, {"Audit log", toAudit, "audit.list", false}, {"Messages", toOutbox, "notify.list", false}}},
+}
+
+// open lists the places of a group that the visitor may open. Client data is
+// listed for staff too: the page says how to get a grant.
+func (v *visit) open(places []place) (out []place) {
+	for _, to := range places {
+		org := v.who().Organisation
+		if to.shared {
+			org = uuid.Nil
+		}
+		if v.may(to.needs, org) || v.own() && v.who().Platform() && to.needs.ClientData() {
+			out = append(out, to)
+		}
+	}
+	return out
 }

@@ -47,7 +47,7 @@ func (c *Console) events(v *visit) error {
 		case <-c.closed:
 			return nil
 		case now := <-tick.C:
-			if !c.sessions.alive(v.session) {
+			if !c.alive(v) {
 				return nil
 			}
 			name := ""

@@ -47,14 +47,14 @@ func readForm(r *http.Request, fields ...string) (form, error) {
 
 // mended returns err unless the person can mend it in the form.
 func (f *form) mended(err error, fallback string) error {
-	e := problem.From(err)
+	e := *problem.From(err) // a copy: it may be shared
 	if e.Kind != problem.Invalid && e.Kind != problem.Conflict {
 		return err
 	}
 	if e.Field == "" {
 		e.Field = fallback
 	}
-	f.problem = e
+	f.problem = &e
 	return nil
 }
 

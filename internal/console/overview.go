@@ -30,6 +30,7 @@ type overviewData struct {
 	models   int
 	own      int // providers that are the fleet's own
 	all      int
+	listed   bool // the visitor may see single requests
 }
 
 const latestRows = 8
@@ -45,7 +46,8 @@ func (c *Console) overview(v *visit) error {
 	ctx, cancel := v.ctx()
 	defer cancel()
 	var err error
-	if d.ledger, err = c.Store.Overview(ctx, v.who()); err == nil {
+	d.listed = v.may("request.list", v.who().Organisation)
+	if d.ledger, err = c.Store.Overview(ctx, v.who()); err == nil && d.listed {
 		d.latest, _, err = c.Store.Requests(ctx, v.who(), ledger.RequestFilter{Limit: latestRows})
 	}
 	if d.known = err == nil; !d.known && c.DB.Healthy() && problem.From(err).Kind != problem.Unavailable {

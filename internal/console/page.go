@@ -18,6 +18,7 @@ type page struct {
 	Notice string // said once, after an act
 	Status int
 	Live   bool // the body refreshes itself
+	Bare   bool // without the menu
 }
 
 // crumb is one step of the way to a page.
@@ -84,6 +85,11 @@ func (v *visit) fail(err error) {
 		problem.Unavailable: "Not available right now", problem.Invalid: "That cannot be done", problem.Conflict: "That cannot be done"}[e.Kind]
 	if title == "" {
 		title = "Something went wrong"
+	}
+	if e.Code == errChoose.Code || e.Code == "grant-needed" {
+		if err := v.show(page{Title: "Access to client data", Status: e.Kind.Status()}, grantNeededBody(v, e)); err == nil {
+			return
+		}
 	}
 	if err := v.show(page{Title: title, Status: e.Kind.Status()}, problemBody(title, e, v.session != nil && e.Kind == problem.Unavailable)); err != nil {
 		http.Error(v.w, "The page could not be made.", http.StatusInternalServerError)

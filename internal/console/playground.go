@@ -25,7 +25,7 @@ type playgroundData struct {
 
 func (c *Console) playground(v *visit) error {
 	q := v.r.URL.Query()
-	d := playgroundData{v: v, choices: c.choices(), model: q.Get("model"), org: q.Get("organisation")}
+	d := playgroundData{v: v, choices: c.choices(v), model: q.Get("model"), org: q.Get("organisation")}
 	return v.show(page{Title: "Playground", Path: toPlayground}, playgroundBody(d))
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
@@ -52,7 +51,7 @@ func (c *Console) transfers(v *visit) error {
 	}
 	ctx, cancel := v.ctx()
 	defer cancel()
-	d := transfersData{v: v, names: c.names(), query: q, choices: c.choices()}
+	d := transfersData{v: v, names: c.names(), query: q, choices: c.choices(v)}
 	if d.rows, d.next, err = c.Store.Transfers(ctx, v.who(), f); err != nil {
 		return err
 	}
@@ -119,7 +118,7 @@ func (c *Console) refusals(v *visit) error {
 	}
 	ctx, cancel := v.ctx()
 	defer cancel()
-	d := refusalsData{v: v, names: c.names(), query: q, choices: c.choices()}
+	d := refusalsData{v: v, names: c.names(), query: q, choices: c.choices(v)}
 	d.rows, d.next, err = c.Store.Refusals(ctx, v.who(), ledger.RefusalFilter{Organisation: org, Rule: q.Rule, After: q.After, Limit: 50})
 	if err != nil {
 		return err
@@ -162,36 +161,4 @@ func ruleText(rule string) string {
 var ruleTexts = map[string]string{
 	"budget-spent": "Is there budget left?", "requests-per-minute": "Is the key within its requests per minute?",
 	"tokens-per-minute": "Is the key within its tokens per minute?", "model-unknown": "Is there a model of this name?",
-}
-
-type auditData struct {
-	v     *visit
-	names names
-	rows  []audit.Entry
-	next  string
-	paged bool
-}
-
-const auditPage = 50
-
-func (c *Console) audit(v *visit) error {
-	before := uuid.Nil
-	if text := v.r.URL.Query().Get("before"); text != "" {
-		var err error
-		if before, err = uuid.Parse(text); err != nil {
-			return problem.New(problem.Invalid, "cursor", "That is not a page of this list.")
-		}
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
-	rows, err := audit.List(ctx, c.DB, before, auditPage+1)
-	if err != nil {
-		return err
-	}
-	d := auditData{v: v, names: c.names(), rows: rows, paged: before != uuid.Nil}
-	if len(rows) > auditPage {
-		d.rows = rows[:auditPage]
-		d.next = d.rows[auditPage-1].ID.String()
-	}
-	return v.show(page{Title: "Audit log", Path: toAudit}, auditBody(d))
 }

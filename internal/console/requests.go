@@ -19,9 +19,14 @@ type choices struct {
 
 var classes = []string{"public", "internal", "confidential", "restricted"}
 
-func (c *Console) choices() choices {
+// choices are what filters offer: of organisations only those that the visitor
+// may know of.
+func (c *Console) choices(v *visit) choices {
 	var out choices
 	for _, o := range c.Verifier.Directory().Organisations() {
+		if !v.who().Platform() && o.ID != v.who().Organisation {
+			continue
+		}
 		out.Organisations = append(out.Organisations, o.Name)
 	}
 	slices.Sort(out.Organisations)
@@ -72,7 +77,7 @@ func (c *Console) requests(v *visit) error {
 			return err
 		}
 	}
-	d := requestsData{v: v, names: c.names(), query: q, choices: c.choices()}
+	d := requestsData{v: v, names: c.names(), query: q, choices: c.choices(v)}
 	ctx, cancel := v.ctx()
 	defer cancel()
 	d.rows, d.next, err = c.Store.Requests(ctx, v.who(), ledger.RequestFilter{Organisation: org, Key: q.Key, Model: q.Model, Provider: q.Provider,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -85,14 +86,16 @@ func (l *Links) Take(token string) (principal.Principal, bool) {
 // secret returns lower-case base32 of 260 random bits.
 func secret() string { return strings.ToLower(rand.Text() + rand.Text())[:secretSize] }
 
-// session is a signed-in browser. Sessions live in memory only: a restart
-// ends them, and they need no database.
+// session is a signed-in browser: of a person, whose session package access
+// keeps, or of a one-time link. The latter live in memory only: a restart ends
+// them, and they need no database.
 type session struct {
 	id      string // the selector: stands in the audit log
 	hash    [sha256.Size]byte
 	created time.Time
 	seen    time.Time // guarded by sessions.mu
 	by      principal.Principal
+	until   time.Time // of a person's session
 
 	mu   sync.Mutex
 	keys map[uuid.UUID]playgroundKey
@@ -111,16 +114,41 @@ func (s *session) principal() principal.Principal {
 }
 
 // ends is when the person has to sign in again at the latest.
-func (s *session) ends() time.Time { return s.created.Add(sessionLife) }
+func (s *session) ends() time.Time {
+	if !s.until.IsZero() {
+		return s.until
+	}
+	return s.created.Add(sessionLife)
+}
 
 type sessions struct {
 	clock func() time.Time
 	mu    sync.Mutex
 	open  map[string]*session // by selector
+
+	people map[string]*session // of people, with what only this process knows about them
+}
+
+// person returns what this process knows about a person's session.
+func (s *sessions) person(p principal.Principal, signed *access.Session) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.people[signed.ID]; known != nil {
+		return known
+	}
+	now := s.clock()
+	for id, old := range s.people {
+		if !now.Before(old.until) {
+			delete(s.people, id)
+		}
+	}
+	n := &session{id: signed.ID, created: signed.CreatedAt, until: signed.ExpiresAt, by: p, keys: map[uuid.UUID]playgroundKey{}}
+	s.people[signed.ID] = n
+	return n
 }
 
 func newSessions(clock func() time.Time) *sessions {
-	return &sessions{clock: clock, open: map[string]*session{}}
+	return &sessions{clock: clock, open: map[string]*session{}, people: map[string]*session{}}
 }
 
 // start opens a session and returns its cookie's value: selector ‖ secret.
@@ -182,6 +210,46 @@ func (s *sessions) end(one *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, one.id)
+	delete(s.people, one.id)
+}
+
+// tokenPrefix begins the cookie of a person's session: package access made it.
+const tokenPrefix = "fds_"
+
+// identify finds out who is there. A session that is over is no error. With
+// touch the person counts as being there.
+func (c *Console) identify(v *visit, touch bool) error {
+	if one := c.sessions.find(v.r, touch); one != nil {
+		v.session, v.as = one, one.principal()
+		return nil
+	}
+	at, err := v.r.Cookie(cookieName)
+	if err != nil || c.Sessions == nil || !strings.HasPrefix(at.Value, tokenPrefix) {
+		return nil
+	}
+	p, signed, err := c.Sessions.CheckEnrolment(v.r.Context(), v.now, at.Value)
+	switch {
+	case err == nil:
+		v.session, v.as, v.signed = c.sessions.person(p, signed), p, signed
+		return nil
+	case problem.From(err).Kind == problem.Unauthenticated:
+		return nil
+	}
+	return err
+}
+
+// alive reports whether the visitor's session has not ended meanwhile.
+func (c *Console) alive(v *visit) bool {
+	if v.signed == nil {
+		return c.sessions.alive(v.session)
+	}
+	again := &visit{c: c, r: v.r, now: c.Clock().UTC()}
+	return c.identify(again, false) == nil && again.session != nil
+}
+
+// enter gives the browser a person's session, in place of any other.
+func (v *visit) enter(s access.SignedIn) {
+	http.SetCookie(v.w, cookie(cookieName, s.Token, s.Session.ExpiresAt.Sub(v.now)))
 }
 
 func cookie(name, value string, age time.Duration) *http.Cookie {

@@ -160,6 +160,10 @@ func TestASession(t *testing.T) {
 func TestGoingBackStaysInTheConsole(t *testing.T) {
 	for path, want := range map[string]string{
 		"/console/requests?state=ok": "/console/requests?state=ok", "": toOverview, "/": toOverview, "https://evil.example/console/": toOverview,
+		"/console/requests?back=%2F%2Fevil.example": "/console/requests?back=%2F%2Fevil.example",
+		"/console/%2f%2fevil.example":               toOverview, "/console/%5cevil.example": toOverview, "/console/..//evil": toOverview, "/console/../../evil": toOverview, "/console/./..": toOverview,
+		"/\\evil.example": toOverview, "\\\\evil.example": toOverview, "javascript:alert(1)": toOverview, "/\t/evil.example": toOverview, "/console/\x00": toOverview,
+		"https:/console/": toOverview, "http:///console/": toOverview, "///console/": toOverview, "//evil.example/console/": toOverview, "/console/%0d%0aX:": toOverview,
 		"//evil.example": toOverview, "/console//evil.example": toOverview, "/console/\\evil": toOverview, "/console/\r\nX: y": toOverview, "/consoleX": toOverview,
 	} {
 		if got := localPath(path); got != want {
@@ -182,7 +186,7 @@ func TestOnlyAPersonKeepsASessionAlive(t *testing.T) {
 				t.Fatal(err)
 			}
 			served := 0
-			handler := console.signedIn(func(*visit) error { served++; return nil })
+			handler := console.signedIn(Route{do: func(*visit) error { served++; return nil }})
 			for range 3 {
 				clock.now = clock.now.Add(40 * time.Minute)
 				r := httptest.NewRequest(http.MethodGet, "/console/", nil)

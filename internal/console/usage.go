@@ -101,7 +101,7 @@ func (c *Console) usageQuery(v *visit) (usageData, uuid.UUID, error) {
 	f := v.r.URL.Query()
 	q := usageQuery{f.Get("organisation"), f.Get("by"), f.Get("measure"), f.Get("span"), f.Get("from"), f.Get("to")}
 	q.By, q.Measure = cmp.Or(q.By, "model"), cmp.Or(q.Measure, "requests")
-	d := usageData{v: v, choices: c.choices(), to: v.now.Truncate(time.Hour).Add(time.Hour)}
+	d := usageData{v: v, choices: c.choices(v), to: v.now.Truncate(time.Hour).Add(time.Hour)}
 	for _, g := range groupings {
 		if string(g.by) == q.By {
 			d.group = g.text

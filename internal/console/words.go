@@ -100,13 +100,6 @@ func older(q registerQuery, path, after string) templ.SafeURL {
 	return templ.SafeURL(q.page(path, after))
 }
 
-func olderAudit(before string) templ.SafeURL {
-	if before == "" {
-		return ""
-	}
-	return with(toAudit, "before", before)
-}
-
 // otherRules are the rules on this page that are not about sovereignty, so
 // that they can be chosen.
 func otherRules(d refusalsData) []string {

@@ -1,4 +1,5 @@
-// What htmx cannot do: read a stream of tokens, pause updates, copy a key.
+// What htmx cannot do: read a stream of tokens, pause updates, copy a key, ask
+// for a passkey, take an invitation out of the address.
 // Text is only ever set as text; nothing here makes HTML.
 (() => {
   'use strict';
@@ -30,6 +31,57 @@
         button.textContent = 'Copied';
       } catch {
         field.select();
+      }
+    });
+  }
+
+  // An invitation's token stands behind the # of the address. It is moved into
+  // the form, and out of the address and the history.
+  for (const form of document.querySelectorAll('[data-fragment]')) {
+    const token = location.hash.slice(1);
+    if (!token) continue;
+    history.replaceState(null, '', location.pathname);
+    form.elements[form.dataset.fragment].value = token;
+    form.requestSubmit();
+  }
+
+  for (const button of document.querySelectorAll('[data-print]')) {
+    button.hidden = false;
+    button.addEventListener('click', () => print());
+  }
+
+  // Passkeys (WebAuthn level 3): the node asks, the browser answers, and the
+  // answer goes back as a form, so that what follows is a page like any other.
+  const able = typeof PublicKeyCredential === 'function' && 'parseRequestOptionsFromJSON' in PublicKeyCredential;
+  for (const part of document.querySelectorAll('[data-with-passkey], [data-passkey]')) part.hidden = !able;
+
+  async function passkey(form) {
+    const response = await fetch(form.dataset.begin, { method: 'POST' });
+    const asked = await response.json();
+    if (!response.ok) throw new Error([asked.detail, asked.mend].filter(Boolean).join(' '));
+    const publicKey = asked.options.publicKey || asked.options;
+    const answer = form.dataset.passkey === 'create'
+      ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(publicKey) })
+      : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(publicKey) });
+    form.elements.ceremony.value = asked.ceremony;
+    form.elements.answer.value = JSON.stringify(answer.toJSON());
+  }
+
+  for (const form of document.querySelectorAll('[data-passkey]')) {
+    form.addEventListener('submit', async (e) => {
+      if (form.elements.answer.value) return;
+      e.preventDefault();
+      const button = form.querySelector('button'), wrong = form.querySelector('.err');
+      button.disabled = true;
+      wrong.hidden = true;
+      try {
+        await passkey(form);
+        form.submit();
+      } catch (err) {
+        wrong.hidden = false;
+        wrong.textContent = err.name === 'NotAllowedError' ? 'No passkey was used. Try again, or choose another way.'
+          : err.name === 'InvalidStateError' ? 'This device has a passkey for your account already.' : err.message;
+        button.disabled = false;
       }
     });
   }
