@@ -52,6 +52,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "node": startNode, "stopnode": stopNode, "json": isJSON, "listen": listen, "mount": mount,
 			"sql": sql, "asnobody": asNobody, "chat": chat, "capture": capture, "long": long,
+			"accept": accept, "code": code, "lines": lines,
 		},
 	})
 }
