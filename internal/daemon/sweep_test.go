@@ -98,10 +98,10 @@ var operations = map[string]swept{
 	"control-list":     {"controls.list", ofTheCaller, "/controls", "", false},
 	"control-show":     {"controls.read", ofTheCaller, "/controls/O-08", "", false},
 	"control-evidence": {"evidence.list", ofTheCaller, "/controls/O-08/evidence", "", false},
-	"control-run":      {"controls.run", ofThePlatform, "/controls/runs", `{}`, true},
-	"control-run-show": {"controls.read", ofTheCaller, "/controls/runs/{other}", "", false},
+	"control-run":      {"controls.run", ofThePlatform, "/control-runs", `{}`, true},
+	"control-run-show": {"controls.read", ofTheCaller, "/control-runs/{other}", "", false},
 	"control-attest":   {"controls.attest", ofThePlatform, "/controls/O-08/attestations", `{"owner":"security","statement":"a test of denials"}`, true},
-	"control-retire":   {"controls.retire", ofThePlatform, "/controls/scopes/{other}", "", true},
+	"control-retire":   {"controls.retire", ofThePlatform, "/control-scopes/{other}", "", true},
 
 	"notify-list":  {"notify.list", ofThePlatform, "/notifications", "", false},
 	"notify-show":  {"notify.list", ofThePlatform, "/notifications/{other}", "", false},
