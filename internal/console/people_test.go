@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -127,6 +129,15 @@ func clean(t *testing.T, ctx context.Context, what string) {
 		t.Errorf("%s is %d too wide", what, found)
 	}
 	theme(t, ctx, "light")
+	if dir := os.Getenv("FOUNDRY_SHOTS"); dir != "" {
+		body, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "flow-"+strings.ReplaceAll(what, " ", "-")+".png"), body, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestTheFirstAdministratorSetsEverythingUp(t *testing.T) {
@@ -142,6 +153,8 @@ func TestTheFirstAdministratorSetsEverythingUp(t *testing.T) {
 		run(t, ctx, chromedp.Navigate(w.base+path))
 		at(t, ctx, "/console/account/second-factor", "Add a second factor")
 	}
+	run(t, ctx, chromedp.Navigate(w.base+"/console/account/authenticator"))
+	clean(t, ctx, "authenticator app")
 	secret, codes := enrolCode(t, ctx, w)
 	if len(codes) < 8 {
 		t.Fatalf("there are %d recovery codes", len(codes))
@@ -153,6 +166,7 @@ func TestTheFirstAdministratorSetsEverythingUp(t *testing.T) {
 		t.Errorf("the menu of an administrator: %s", menu)
 	}
 	signOut(t, ctx)
+	clean(t, ctx, "sign in")
 
 	// A wrong password and an unknown address answer the same.
 	var answers []string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -17,7 +18,10 @@ func pages(w *world) []struct{ name, path string } {
 		{"usage", "/console/usage?by=model&span=24h"}, {"transfers", "/console/transfers"}, {"refusals", "/console/refusals"}, {"providers", "/console/providers"},
 		{"organisations", "/console/organisations"}, {"organisation", "/console/organisations/st-mary-hospital"},
 		{"explain", "/console/explain?organisation=harbour-authority&model=assistant&class=confidential"}, {"playground", "/console/playground"},
-		{"audit", "/console/audit"}, {"missing", "/console/nowhere"},
+		{"policy", "/console/organisations/st-mary-hospital/policy"}, {"people", "/console/people"}, {"invite", "/console/people/invite?organisation=st-mary-hospital"},
+		{"services", "/console/service-accounts?organisation=st-mary-hospital"}, {"staff-access", "/console/staff-access"}, {"register", "/console/access-register"},
+		{"encryption", "/console/encryption"}, {"controls", "/console/controls"}, {"control", "/console/controls/O-08"}, {"messages", "/console/messages"},
+		{"audit", "/console/audit"}, {"audit-log", "/console/audit/log"}, {"missing", "/console/nowhere"},
 	}
 }
 
@@ -43,7 +47,11 @@ func TestPicturesForTheEye(t *testing.T) {
 	run(t, ctx, chromedp.Navigate(w.link(t)))
 	picture("link-light", ctx)
 	signIn(t, ctx, w)
-	for _, p := range pages(w) {
+	proof := provable(t, ctx, w)
+	for _, p := range append(pages(w), struct{ name, path string }{"entry", proof}, struct{ name, path string }{"proof", proof + "/proof"}) {
+		if only := os.Getenv("FOUNDRY_SHOTS_ONLY"); only != "" && !strings.Contains(","+only+",", ","+p.name+",") {
+			continue
+		}
 		run(t, ctx, chromedp.EmulateViewport(1280, 800))
 		run(t, ctx, chromedp.Navigate(w.base+p.path))
 		for _, c := range []string{"light", "dark"} {
@@ -54,4 +62,14 @@ func TestPicturesForTheEye(t *testing.T) {
 		run(t, ctx, chromedp.EmulateViewport(390, 844))
 		picture(p.name+"-phone", ctx)
 	}
+}
+
+// provable is the page of an entry that stands in the tree.
+func provable(t *testing.T, ctx context.Context, w *world) string {
+	t.Helper()
+	run(t, ctx, chromedp.Navigate(w.base+"/console/audit?act=organisation.create"))
+	path := eval[string](t, ctx, `new URL(document.querySelector('tbody a').href).pathname`)
+	run(t, ctx, chromedp.Navigate(w.base+path))
+	until(t, ctx, `document.querySelector('a.primary')?.textContent === 'Prove this entry' || (location.reload(), false)`)
+	return path
 }
