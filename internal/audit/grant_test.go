@@ -17,7 +17,9 @@ func TestDetailsNameTheGrantAndNothingHidesIt(t *testing.T) {
 		`[1]`:               `{"details":[1],"grant":"` + id.String() + `"}`,
 		`null`:              `{"details":null,"grant":"` + id.String() + `"}`,
 		`"}"`:               `{"details":"}","grant":"` + id.String() + `"}`,
-		`{"grant":"other"}`: `{"grant":"other","grant":"` + id.String() + `"}`,
+		`{"grant":"other"}`: `{"details":{"grant":"other"},"grant":"` + id.String() + `"}`,
+		`{"gr\u0061nt":1}`:  `{"details":{"gr\u0061nt":1},"grant":"` + id.String() + `"}`,
+		`{"GRANT":null}`:    `{"details":{"GRANT":null},"grant":"` + id.String() + `"}`,
 	} {
 		got := underGrant(p, []byte(body))
 		var v struct{ Grant uuid.UUID }
