@@ -62,6 +62,8 @@ type call struct {
 	in          []byte // bytes from the upstream
 	out         []byte // bytes for the client, where they differ
 	chunk       wire.Chunk
+	sunk        wire.Usage // what attempts used that failed before any content
+	sunkCost    int64
 	result      ledger.Result
 	status      int
 	first       time.Time // when the first content reached this node

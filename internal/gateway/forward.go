@@ -123,11 +123,13 @@ func (c *call) judge(permit upstream.Permit, f *failure, err error) {
 func (c *call) attempt(h *hop) (*failure, error) {
 	began := c.g.Clock()
 	c.hop = h
+	c.chunk.Reset()
 	f, err := c.try(h)
 	t := ledger.Try{Provider: h.provider.Name, Status: http.StatusOK, Duration: c.g.Clock().Sub(began)}
 	switch {
 	case f != nil:
 		t.Status, t.Reason = f.status, f.reason
+		c.sink()
 	case errors.Is(err, errBroken):
 		t.Reason = c.broke
 	case err != nil:

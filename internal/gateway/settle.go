@@ -16,7 +16,8 @@ func (c *call) settle(err error) {
 	now := c.g.Clock()
 	c.conclude(err)
 	usage, known := c.usage()
-	cost := c.cost(usage)
+	cost := c.cost(usage) + c.sunkCost
+	add(&usage, c.sunk)
 	c.reservation.Settle(cost, usage.Input+usage.Output)
 	o := ledger.Outcome{Seq: c.id.Seq, At: now, Result: c.result, Status: c.status, Usage: usage, UsageKnown: known,
 		CostNano: cost, Latency: now.Sub(c.start), Tries: c.tries}
@@ -89,6 +90,27 @@ func (c *call) usage() (u wire.Usage, known bool) {
 	u.Input = max(u.Input, c.req.InputBytes/bytesPerToken)
 	u.Output = max(u.Output, c.chunk.Events, c.chunk.ContentBytes/bytesPerToken) // an event brings at least a token
 	return u, false
+}
+
+// sink keeps what a provider said that it consumed before it failed: an
+// Anthropic stream tells the input at its start, and the provider bills it.
+func (c *call) sink() {
+	u := c.chunk.Usage
+	if !u.Set {
+		return
+	}
+	c.chunk.Usage = wire.Usage{}
+	c.sunkCost += c.cost(u)
+	add(&c.sunk, u)
+}
+
+// add sums token counts.
+func add(to *wire.Usage, u wire.Usage) {
+	to.Input += u.Input
+	to.Output += u.Output
+	to.CachedInput += u.CachedInput
+	to.CacheWrite += u.CacheWrite
+	to.Reasoning += u.Reasoning
 }
 
 func (c *call) cost(u wire.Usage) int64 {
