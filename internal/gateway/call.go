@@ -59,6 +59,7 @@ type call struct {
 	broke       string      // why an answer broke off after part of it had gone out
 	answered    bool        // a byte of the answer or its header has gone to the client
 	edited      []byte
+	copied      int64  // bytes of changed copies of the body that count towards limits.body_memory
 	in          []byte // bytes from the upstream
 	out         []byte // bytes for the client, where they differ
 	chunk       wire.Chunk
@@ -121,7 +122,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, ep wire.Endpoin
 	default:
 		abort = !c.req.Stream
 	}
-	g.held.Add(-int64(cap(c.body)))
+	g.held.Add(-int64(cap(c.body)) - c.copied)
 	if abort {
 		// A part of the answer has gone out. Returning would end it properly,
 		// and the client would take the part for the whole.

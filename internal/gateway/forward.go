@@ -141,6 +141,7 @@ func (c *call) attempt(h *hop) (*failure, error) {
 
 func (c *call) try(h *hop) (*failure, error) {
 	body, path, err := c.prepare(h)
+	c.countCopy(body)
 	if err != nil {
 		// This destination cannot express the request; another may.
 		e := problem.From(err)
@@ -170,6 +171,19 @@ func (c *call) try(h *hop) (*failure, error) {
 		return c.stream(h, resp)
 	}
 	return c.whole(h, resp)
+}
+
+// countCopy counts a body that was changed for a destination beside the one
+// that the client sent: both are held until the request ends. It is not
+// refused, but keeps out what comes next.
+func (c *call) countCopy(body []byte) {
+	if len(body) == 0 || len(c.body) > 0 && &body[0] == &c.body[0] {
+		return
+	}
+	if more := int64(cap(body)) - c.copied; more > 0 {
+		c.g.held.Add(more)
+		c.copied += more
+	}
 }
 
 // versions adds the headers by which Anthropic's API tells its versions apart.

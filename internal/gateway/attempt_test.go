@@ -42,28 +42,22 @@ func anthropicStream(t *testing.T, input int, whole bool) *httptest.Server {
 	return s
 }
 
-// A provider that told its input and then failed before any content has billed
-// it: the request that another provider answered costs both.
-func TestWhatAFailedAttemptConsumedIsPaidFor(t *testing.T) {
+// answering is a gateway with a journal and no database, in front of the
+// fleet's own providers, and a key for it.
+func answering(t *testing.T, c Config) (g *Gateway, token string, registry *prometheus.Registry) {
+	t.Helper()
 	plain := func(in, _ []byte) ([]byte, error) { return in, nil }
 	j, err := journal.Open(t.TempDir(), journal.Options{Node: 1, Boot: 1, Seal: plain, Open: plain})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = j.Close(t.Context()) })
-	var providers []ProviderConfig
-	for i, input := range []int{1000, 10} {
-		p := own(string(rune('a'+i)), "m")
-		p.Kind, p.BaseURL = "anthropic", anthropicStream(t, input, i == 1).URL
-		p.Models[0].Price = &PriceConfig{Input: "1.00", Output: "100.00"}
-		providers = append(providers, p)
-	}
 	verifier := access.NewVerifier(bytes.Repeat([]byte{1}, 32))
 	budgets := ledger.NewBudgets(nil, ledger.BudgetOptions{Node: 1, Boot: 1})
 	budgets.Load(nil)
-	registry := prometheus.NewRegistry()
-	g, err := New(Options{Config: Config{Providers: providers, Models: []ModelConfig{{Name: "m", Routes: []RouteConfig{{Provider: "a"}, {Provider: "b"}}}}},
-		Node: 1, Boot: 1, Recorder: ledger.NewRecorder(j, 1, 1), Budgets: budgets, Verifier: verifier, Metrics: NewMetrics(registry), Log: quiet()})
+	registry = prometheus.NewRegistry()
+	g, err = New(Options{Config: c, Node: 1, Boot: 1, Recorder: ledger.NewRecorder(j, 1, 1), Budgets: budgets, Verifier: verifier,
+		Metrics: NewMetrics(registry), Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +70,54 @@ func TestWhatAFailedAttemptConsumedIsPaidFor(t *testing.T) {
 	g.use(snapshot{Records: access.Records{TakenAt: time.Now(), Organisations: []access.Organisation{org},
 		Keys: []access.StoredKey{{Key: access.Key{ID: selector, Organisation: org.ID, Version: 1}, Hash: string(hash)}}},
 		Policies: map[uuid.UUID]sovereignty.Policy{org.ID: sovereignty.DefaultPolicy()}})
+	return g, token, registry
+}
 
+// The copy that is made to call a model by its provider's name counts towards
+// the memory for bodies, and is given back.
+func TestAChangedCopyOfABodyCounts(t *testing.T) {
+	var g *Gateway
+	var token string
+	during := make(chan int64, 1)
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		during <- g.held.Load()
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`)
+	}))
+	t.Cleanup(up.Close)
+	p := own("a", "m")
+	p.BaseURL = up.URL
+	g, token, _ = answering(t, Config{Providers: []ProviderConfig{p}, Models: []ModelConfig{{Name: "other", Routes: []RouteConfig{{Provider: "a", Model: "m"}}}}})
+	const size = 1 << 20
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions",
+		strings.NewReader(`{"model":"other","messages":[{"role":"user","content":"`+strings.Repeat("x", size)+`"}]}`))
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set(ClassHeader, "public")
+	g.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if held := <-during; held < 2*size {
+		t.Errorf("%d bytes are counted, want at least %d", held, 2*size)
+	}
+	if held := g.held.Load(); held != 0 {
+		t.Errorf("%d bytes are still counted afterwards", held)
+	}
+}
+
+// A provider that told its input and then failed before any content has billed
+// it: the request that another provider answered costs both.
+func TestWhatAFailedAttemptConsumedIsPaidFor(t *testing.T) {
+	var providers []ProviderConfig
+	for i, input := range []int{1000, 10} {
+		p := own(string(rune('a'+i)), "m")
+		p.Kind, p.BaseURL = "anthropic", anthropicStream(t, input, i == 1).URL
+		p.Models[0].Price = &PriceConfig{Input: "1.00", Output: "100.00"}
+		providers = append(providers, p)
+	}
+	g, token, registry := answering(t, Config{Providers: providers, Models: []ModelConfig{{Name: "m", Routes: []RouteConfig{{Provider: "a"}, {Provider: "b"}}}}})
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/v1/messages", strings.NewReader(`{"model":"m","max_tokens":10,"stream":true,"messages":[{"role":"user","content":"x"}]}`))
 	r.Header.Set("X-Api-Key", token)
