@@ -101,7 +101,7 @@ var (
 // second factor is denied with code second-factor-enrolment, and returned all
 // the same, so that the edge can lead there.
 func (s *Sessions) Check(ctx context.Context, now time.Time, token string) (principal.Principal, *Session, error) {
-	l, err := s.check(ctx, now, token)
+	l, err := s.check(ctx, now, token, true)
 	if l == nil {
 		return principal.Principal{}, nil, err
 	}
@@ -115,14 +115,24 @@ func (s *Sessions) Check(ctx context.Context, now time.Time, token string) (prin
 // it lets a session through that must still do so. Its principal then has no
 // roles.
 func (s *Sessions) CheckEnrolment(ctx context.Context, now time.Time, token string) (principal.Principal, *Session, error) {
-	l, err := s.check(ctx, now, token)
+	l, err := s.check(ctx, now, token, true)
 	if l == nil {
 		return principal.Principal{}, nil, err
 	}
 	return l.who, &l.Session, err
 }
 
-func (s *Sessions) check(ctx context.Context, now time.Time, token string) (*liveSession, error) {
+// Peek is CheckEnrolment for what a page fetches by itself: it does not count
+// as the person being there, so that an open page keeps no session alive.
+func (s *Sessions) Peek(ctx context.Context, now time.Time, token string) (principal.Principal, *Session, error) {
+	l, err := s.check(ctx, now, token, false)
+	if l == nil {
+		return principal.Principal{}, nil, err
+	}
+	return l.who, &l.Session, err
+}
+
+func (s *Sessions) check(ctx context.Context, now time.Time, token string, there bool) (*liveSession, error) {
 	selector, secret, tag, ok := splitAs(sessionPrefix, token)
 	if !ok {
 		return nil, errSession
@@ -153,7 +163,7 @@ func (s *Sessions) check(ctx context.Context, now time.Time, token string) (*liv
 	case l.suspended != "":
 		return nil, problem.New(problem.Denied, "organisation-suspended", "The organisation "+l.suspended+" is suspended.").WithMend("Ask the platform operator.")
 	}
-	if at := now.Unix(); at-seen >= seenEvery && l.seen.CompareAndSwap(seen, at) {
+	if at := now.Unix(); there && at-seen >= seenEvery && l.seen.CompareAndSwap(seen, at) {
 		s.seenMu.Lock()
 		s.seen[selector] = at
 		s.seenMu.Unlock()

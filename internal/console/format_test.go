@@ -210,13 +210,13 @@ func TestPhasesOfARequestAddUpToItsTime(t *testing.T) {
 }
 
 func TestTriesAreToldInWords(t *testing.T) {
-	d := traceData{row: ledger.RequestRow{State: "ok", Provider: "mistral", Jurisdiction: "FR", Tries: []ledger.Try{
+	d := traceData{row: ledger.RequestRow{State: "ok", Provider: "mistral", Jurisdiction: "FR", Attempts: []ledger.AttemptRow{{N: 1, Provider: "b", Jurisdiction: "DE"}}, Tries: []ledger.Try{
 		{Provider: "a", Reason: "circuit open"}, {Provider: "b", Reason: "answered 500", Status: 500}, {Provider: "c", Reason: "something else"}, {Provider: "mistral", Status: 200}}}}
 	var got []string
 	for _, c := range d.calls() {
 		got = append(got, c.provider+": "+c.result.word+". "+joined(c.where, c.what))
 	}
-	want := []string{"a: Failed. It was left alone, because it had kept failing.", "b: Failed. It answered with status 500.", "c: Failed. Something else.", "mistral: Answered. France (FR)"}
+	want := []string{"a: Failed. It was left alone, because it had kept failing.", "b: Failed. Germany (DE) · It answered with status 500.", "c: Failed. Something else.", "mistral: Answered. France (FR)"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got %q", got)
 	}

@@ -202,7 +202,7 @@ func (d traceData) calls() []try {
 	var out []try
 	for i, t := range d.row.Tries {
 		last := i == len(d.row.Tries)-1
-		one := try{n: i + 1, provider: t.Provider, took: t.Duration, where: d.where(i, t.Provider), result: state{bad, "Failed"}, what: reasons[t.Reason]}
+		one := try{n: i + 1, provider: t.Provider, took: t.Duration, where: d.where(t.Provider), result: state{bad, "Failed"}, what: reasons[t.Reason]}
 		switch {
 		case one.what != "":
 		case t.Status != 0:
@@ -221,11 +221,12 @@ func (d traceData) calls() []try {
 	return out
 }
 
-// where is the country that a try went to, as far as it is on record: the row
-// says it for the last destination, the attempts for those between.
-func (d traceData) where(i int, provider string) string {
+// where is the country that a try went to, as far as it is on record. A
+// provider that is tried again is recorded once; one whose circuit was open
+// got nothing, and is not.
+func (d traceData) where(provider string) string {
 	for _, a := range d.row.Attempts {
-		if a.N == i+1 && a.Provider == provider {
+		if a.Provider == provider {
 			return country(a.Jurisdiction)
 		}
 	}

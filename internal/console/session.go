@@ -227,7 +227,11 @@ func (c *Console) identify(v *visit, touch bool) error {
 	if err != nil || c.Sessions == nil || !strings.HasPrefix(at.Value, tokenPrefix) {
 		return nil
 	}
-	p, signed, err := c.Sessions.CheckEnrolment(v.r.Context(), v.now, at.Value)
+	check := c.Sessions.CheckEnrolment
+	if !touch {
+		check = c.Sessions.Peek
+	}
+	p, signed, err := check(v.r.Context(), v.now, at.Value)
 	switch {
 	case err == nil:
 		v.session, v.as, v.signed = c.sessions.person(p, signed), p, signed
