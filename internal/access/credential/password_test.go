@@ -2,11 +2,13 @@ package credential
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 
 	"github.com/missionopsai/foundry/internal/problem"
 	"golang.org/x/crypto/bcrypt"
+	"pgregory.net/rapid"
 )
 
 const good = "harbour lantern velvet quokka"
@@ -134,17 +136,81 @@ func TestPasswordsThatOthersWouldGuessAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheListOfCommonPasswordsIsThere(t *testing.T) {
-	if n := len(common()); n < 10_000 {
-		t.Fatalf("%d passwords", n)
+func TestThePiecesOfAPasswordAreSeenThrough(t *testing.T) {
+	for name, passwords := range map[string][]string{
+		"common, disguised":     {"P@ssw0rdP@ssw0rd", "dr4g0n99dr4g0n", "drowssap123456", "Password123!Password", "L3tm31n!L3tm31n!", "MonkeyMonkey12"},
+		"two words":             {"summer holiday", "StrawberryCake", "yellow-elephant", "football2026!", "Katherine1985"},
+		"names":                 {"michael.johnson", "JenniferSmith1"},
+		"repeated":              {"xqzxqzxqzxqzxqz", "zzzzzzzzzzzzzzzzzz", "kv9kv9kv9kv9kv9"},
+		"in sequence":           {"abcdefgh12345678", "zyxwvutsrqpo", "ABCDEFGHIJKLM", "абвгдежзийклм"},
+		"walked on a keyboard":  {"asdfghjklzxcvbnm", "1qaz2wsx3edc4rfv", "QWERTYUIOP{}", "!QAZxsw2#EDCvfr4", "qwertzuiopü+asdf", "azertyuiopqsdfgh", "zaq12wsxcde3"},
+		"dates":                 {"12.05.1990 13.06.1991", "1990-05-12!!", "07041776-1989"},
+		"about the owner":       {"annalindqvist", "AnnaLindqvist1", "lindqvist.anna", "tsivqdnil.anna", "MaryHospital2026", "foundryfoundry1"},
+		"the owner, disguised":  {"4nn4.l1ndqv1st", "@nna.Lindqvi$t"},
+		"a mix of all of these": {"anna1990qwerty", "Lindqvist-12345", "abcabc123Hospital"},
+	} {
+		for _, p := range passwords {
+			if err := CheckPassword(p, "anna.lindqvist@st-mary-hospital.example", "Anna Lindqvist"); err == nil {
+				t.Errorf("%s: %q is accepted, for 10^%.1f guesses", name, p, estimate(p, inputs([]string{"Anna Lindqvist"})))
+			}
+		}
 	}
-	for _, p := range []string{"123456", "Password", "LETMEIN", "d3agon"[:1] + "ragon99"} {
+}
+
+func TestPasswordsThatNobodyGuessesAreAccepted(t *testing.T) {
+	for _, p := range []string{
+		good, "correct horse battery staple", "the crow paints seven windows", "velvet-anvil-marble-ninety", "fjord kaffee brille zwölf",
+		"x7!kQ9vR2mLp", "hT5#wq8Zb2&Lx", "mkzvtqhwnrbxlp", "aina sataa lauantaisin", "Rente, Kuh & Sonnenuhr", "日本語のパスワードはここです",
+		strings.Repeat("x7!kQ9vR2mLp", 5),
+	} {
+		if err := CheckPassword(p, "anna.lindqvist@st-mary-hospital.example", "Anna Lindqvist"); err != nil {
+			t.Errorf("%q is refused, for 10^%.1f guesses: %v", p, estimate(p, nil), err)
+		}
+	}
+}
+
+func TestWhatIsKnownNeverMakesAPasswordBetter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := rapid.StringMatching(`[a-zA-Z0-9 !$]{12,24}`).Draw(t, "password")
+		word := rapid.StringMatching(`[a-z]{3,8}`).Draw(t, "word")
+		if with, without := estimate(p, []string{word}), estimate(p, nil); with > without || without > float64(len(p)) || math.IsNaN(with) {
+			t.Errorf("10^%f with %q, 10^%f without", with, word, without)
+		}
+	})
+}
+
+func TestTheListsAreThere(t *testing.T) {
+	for word, list := range map[string]int{"123456": 1, "you": 2, "patricia": 3, "robert": 4, "johnson": 5} {
+		ranks := map[string]int{word: 0}
+		lookUp(ranks, list)
+		if r := ranks[word]; r < 1 || r > 100 {
+			t.Errorf("%s has the rank %d", word, r)
+		}
+	}
+	ranks := map[string]int{"patricia": 0}
+	lookUp(ranks, allLists)
+	if ranks["patricia"] != 2 {
+		t.Errorf("a name has the rank %d: not its best", ranks["patricia"])
+	}
+	for _, p := range []string{"123456", "Password", "LETMEIN", "dragon99"} {
 		if !Common(p) {
 			t.Errorf("%s is not found", p)
 		}
 	}
 	if Common(good) {
 		t.Error("a good one is found")
+	}
+}
+
+func BenchmarkCheckPassword(b *testing.B) {
+	for b.Loop() {
+		_ = CheckPassword(good, "anna.lindqvist@st-mary-hospital.example", "Anna Lindqvist")
+	}
+}
+
+func BenchmarkCheckTheLongestPassword(b *testing.B) {
+	for b.Loop() {
+		_ = CheckPassword(strings.Repeat("aB3$", 40), "anna.lindqvist@st-mary-hospital.example")
 	}
 }
 

@@ -1,18 +1,16 @@
 package credential
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	_ "embed"
 	"fmt"
-	"io"
 	"strings"
-	"sync"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/missionopsai/foundry/internal/problem"
-	"github.com/nbutton23/zxcvbn-go"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -23,36 +21,55 @@ const (
 	MaxPasswordBytes  = 1024 // UTF-8, so that hashing is bounded
 )
 
-// leastScore is zxcvbn's "safely unguessable: moderate protection from an
-// offline attack on a slow hash" (10^8 guesses and more).
-const leastScore = 3
+// leastGuesses is how many guesses a password must be worth, as a power of
+// ten: with bcrypt's cost and the pepper in the hands of whoever guesses, some
+// decades of one processor core.
+const leastGuesses = 10.0
 
-// judged is how many characters zxcvbn sees: its time grows faster than the
-// length does.
+// judged is how many characters are estimated: the time for it grows faster
+// than the length does.
 const judged = 64
 
-// commonGzip holds the 30,000 most common passwords of zxcvbn 4.4.2 (MIT,
-// © 2012-2016 Dan Wheeler and Dropbox, Inc.), one a line, most common first.
+// guessedGzip holds what is guessed first, one a line, most common first, with
+// an empty line between the lists: the 30,000 most common passwords of zxcvbn
+// 4.4.2, then English words, names of women and men and surnames of zxcvbn-go
+// (both MIT; © 2012-2016 Dan Wheeler and Dropbox, Inc.; © Nathan Button).
 //
-//go:embed common.txt.gz
-var commonGzip []byte
+//go:embed guessed.txt.gz
+var guessedGzip []byte
 
-var common = sync.OnceValue(func() map[string]struct{} {
-	r, err := gzip.NewReader(bytes.NewReader(commonGzip))
+const (
+	passwordsOnly = 1
+	allLists      = 5
+)
+
+// lookUp sets the rank of every text that stands in one of the first lists.
+// The lists are read through each time, some milliseconds beside bcrypt's
+// hundreds, and not kept: a password is set rarely, and no other process or
+// moment should pay for it.
+func lookUp(ranks map[string]int, lists int) {
+	r, err := gzip.NewReader(bytes.NewReader(guessedGzip))
 	if err != nil {
 		panic(err) // it is part of the binary, and a test reads it
 	}
-	text, err := io.ReadAll(r)
-	if err != nil {
+	lines := bufio.NewScanner(r)
+	for rank := 1; lines.Scan(); rank++ {
+		line := lines.Bytes()
+		if len(line) == 0 {
+			if lists--; lists == 0 {
+				return
+			}
+			rank = 0
+			continue
+		}
+		if known, ok := ranks[string(line)]; ok && (known == 0 || rank < known) {
+			ranks[string(line)] = rank
+		}
+	}
+	if err := lines.Err(); err != nil {
 		panic(err)
 	}
-	words := strings.Fields(string(text))
-	set := make(map[string]struct{}, len(words))
-	for _, w := range words {
-		set[strings.ToLower(w)] = struct{}{}
-	}
-	return set
-})
+}
 
 // CheckPassword refuses a password that others would guess. about is what is
 // known of its owner: address, name, organisation.
@@ -76,7 +93,7 @@ func CheckPassword(password string, about ...string) error {
 	if len(runes) > judged {
 		runes = runes[:judged]
 	}
-	if zxcvbn.PasswordStrength(string(runes), inputs(about)).Score < leastScore {
+	if estimate(string(runes), inputs(about)) < leastGuesses {
 		return refusal("password-weak", "The password would be guessed too soon.",
 			"Use several words that have nothing to do with each other, and nothing that is known about you.")
 	}
@@ -108,22 +125,27 @@ func inputs(about []string) []string {
 // the usual substitutions, a decoration of digits and signs at its ends and
 // repetition are taken away.
 func Common(password string) bool {
-	list := common()
+	ranks := map[string]int{}
 	for _, form := range []string{strings.ToLower(password), plain(password)} {
 		if form == "" {
 			return true // nothing but digits and signs
 		}
-		if _, ok := list[form]; ok {
-			return true
-		}
-		if _, ok := list[unrepeated(form)]; ok {
+		ranks[form], ranks[unrepeated(form)] = 0, 0
+	}
+	lookUp(ranks, passwordsOnly)
+	for _, rank := range ranks {
+		if rank > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-var substitutions = strings.NewReplacer("@", "a", "4", "a", "3", "e", "0", "o", "1", "i", "!", "i", "$", "s", "5", "s", "7", "t")
+// What letters are written as. 1 and ! stand for either of two.
+var (
+	substitutions  = strings.NewReplacer("@", "a", "4", "a", "3", "e", "0", "o", "1", "i", "!", "i", "$", "s", "5", "s", "7", "t")
+	substitutionsL = strings.NewReplacer("@", "a", "4", "a", "3", "e", "0", "o", "1", "l", "!", "l", "$", "s", "5", "s", "7", "t")
+)
 
 // plain undoes what people do to a word to make it look like a password.
 func plain(password string) string {
