@@ -216,7 +216,7 @@ func TestTriesAreToldInWords(t *testing.T) {
 	for _, c := range d.calls() {
 		got = append(got, c.provider+": "+c.result.word+". "+joined(c.where, c.what))
 	}
-	want := []string{"a: Failed. It was left alone, because it had kept failing.", "b: Failed. Germany (DE) · It answered with status 500.", "c: Failed. Something else.", "mistral: Answered. France (FR)"}
+	want := []string{"a: Failed. It was left alone, because it had kept failing.", "b: Failed. Germany (DE). It answered with status 500.", "c: Failed. Something else.", "mistral: Answered. France (FR)"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got %q", got)
 	}

@@ -63,7 +63,7 @@ type RequestRow struct {
 	FirstToken    time.Duration `json:"first_token_ns"`
 	EndedAt       time.Time     `json:"ended_at,omitzero"`
 	Tries         []Try         `json:"tries,omitempty"`
-	Attempts      []AttemptRow  `json:"attempts,omitempty"` // only from Request
+	Attempts      []AttemptRow  `json:"attempts,omitempty"` // every destination on record, the first too; only from Request
 	Decision      [16]byte      `json:"-"`
 }
 

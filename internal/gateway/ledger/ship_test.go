@@ -52,7 +52,7 @@ func TestARequestIsOneRowWhetherItsOutcomeComesNowOrLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.State != "ok" || row.Provider != "anthropic" || row.Jurisdiction != "US" || len(row.Tries) != 2 || row.Tries[0].Status != 500 || len(row.Attempts) != 2 ||
+	if row.State != "ok" || row.Provider != "anthropic" || row.Jurisdiction != "US" || len(row.Tries) != 2 || row.Tries[0].Status != 500 || len(row.Attempts) != 3 ||
 		row.InputTokens != 100 || row.OutputTokens != 20 || row.Latency != 120*time.Millisecond || row.FirstToken != 30*time.Millisecond || !row.UsageKnown || row.Held {
 		t.Errorf("got %+v", row)
 	}

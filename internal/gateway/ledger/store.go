@@ -191,7 +191,9 @@ func (s *Store) Request(ctx context.Context, p principal.Principal, id RequestID
 		if row, err = pgx.CollectExactlyOneRow(rows, scanRequest); err != nil {
 			return err
 		}
-		rows, _ = tx.Query(ctx, `SELECT n, at, provider, provider_model, own, jurisdiction, controller, leaves_eea, restricted, safeguard
+		rows, _ = tx.Query(ctx, `SELECT 1 AS n, admitted_at AS at, provider, provider_model, own, jurisdiction, controller, leaves_eea, restricted, safeguard
+			FROM requests WHERE node = $1 AND boot = $2 AND seq = $3
+			UNION ALL SELECT n, at, provider, provider_model, own, jurisdiction, controller, leaves_eea, restricted, safeguard
 			FROM request_attempts WHERE node = $1 AND boot = $2 AND seq = $3 ORDER BY n`, place...)
 		if row.Attempts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AttemptRow]); err != nil {
 			return err
