@@ -180,13 +180,29 @@ func (c *scanner) check(h uint64, part []byte, offset int64) {
 	}
 }
 
+// buffers are what a stream is read through. They hold what was read last, so
+// whoever makes them wipes them.
+type buffers struct{ block, scan []byte }
+
+func newBuffers() buffers {
+	return buffers{make([]byte, blockSize), make([]byte, window+blockSize)}
+}
+
+func (b buffers) wipe() {
+	clear(b.block)
+	clear(b.scan)
+}
+
 // In searches a stream.
 func (s *Search) In(where string, r io.Reader) ([]Find, int64, error) {
-	c := s.newScanner(where, make([]byte, window+blockSize))
-	buf := make([]byte, blockSize)
-	n, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buf)
-	clear(c.buf)
-	clear(buf)
+	b := newBuffers()
+	defer b.wipe()
+	return s.in(where, r, b)
+}
+
+func (s *Search) in(where string, r io.Reader, b buffers) ([]Find, int64, error) {
+	c := s.newScanner(where, b.scan)
+	n, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, b.block)
 	return c.finds, n, err
 }
 
@@ -219,6 +235,8 @@ func (a *Area) settle() {
 // nil or true. Files that vanish meanwhile are none.
 func (s *Search) Files(name string, want func(path string, info fs.FileInfo) bool, roots ...string) Area {
 	a := Area{Name: name}
+	b := newBuffers() // one for all: there are thousands of files, and each pair would be garbage
+	defer b.wipe()
 	for _, root := range roots {
 		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error { // every error is kept in the area
 			switch {
@@ -234,7 +252,7 @@ func (s *Search) Files(name string, want func(path string, info fs.FileInfo) boo
 			if err != nil || want != nil && !want(path, info) {
 				return nil
 			}
-			s.file(&a, path)
+			s.file(&a, path, b)
 			return nil
 		})
 	}
@@ -242,7 +260,7 @@ func (s *Search) Files(name string, want func(path string, info fs.FileInfo) boo
 	return a
 }
 
-func (s *Search) file(a *Area, path string) {
+func (s *Search) file(a *Area, path string, b buffers) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -252,7 +270,7 @@ func (s *Search) file(a *Area, path string) {
 		return
 	}
 	defer f.Close()
-	finds, n, err := s.In(path, f)
+	finds, n, err := s.in(path, f, b)
 	a.Files, a.Bytes, a.Finds = a.Files+1, a.Bytes+n, append(a.Finds, finds...)
 	if err != nil {
 		a.Unread = append(a.Unread, path+": "+reason(err))

@@ -192,3 +192,24 @@ func BenchmarkSearch(b *testing.B) {
 		_, _, _ = s.In("here", bytes.NewReader(body))
 	}
 }
+
+func TestManyFilesAreSearchedThroughOneBuffer(t *testing.T) {
+	dir := t.TempDir()
+	const files = 200
+	for i := range files {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var s Search
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	a := s.Files("files", nil, dir)
+	runtime.ReadMemStats(&after)
+	if a.Files != files {
+		t.Fatalf("%+v", a)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > files*blockSize/8 {
+		t.Errorf("%d bytes were allocated", n)
+	}
+}

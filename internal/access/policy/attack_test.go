@@ -208,7 +208,7 @@ func TestAForbidThatFailsToEvaluateDeniesEverythingItTouches(t *testing.T) {
 	broken := Source{"broken.cedar", []byte(`@id("office-hours") @reason("Keys are made in office hours.")
 		forbid (principal is Person, action == Action::"key.create", resource)
 		when { context has second_factor_minutes && (context.second_factor_minutes + 9223372036854775807) < 0 };`)}
-	if err := e.add(broken, false); err != nil {
+	if err := e.add(broken, validator(t)); err != nil {
 		t.Fatal(err)
 	}
 	e.makeIndex()
@@ -232,7 +232,7 @@ func TestAPermitThatFailsToEvaluateDeniesToo(t *testing.T) {
 	e := engine(t)
 	if err := e.add(Source{"b.cedar", []byte(`@id("extra") @reason("More.")
 		permit (principal is Person, action == Action::"key.list", resource)
-		when { context has second_factor_minutes && (context.second_factor_minutes + 9223372036854775807) > 0 };`)}, false); err != nil {
+		when { context has second_factor_minutes && (context.second_factor_minutes + 9223372036854775807) > 0 };`)}, validator(t)); err != nil {
 		t.Fatal(err)
 	}
 	e.makeIndex()

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/cedar-policy/cedar-go"
-	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/principal"
 )
@@ -15,13 +14,12 @@ import (
 // with a memory of its own, so an answer is never older than its policies.
 // Safe for concurrent use.
 type Engine struct {
-	policies  []named
-	validator *validate.Validator
-	actions   map[cedar.String]cedar.Entity
-	valid     map[scope]bool
-	index     map[scope]relevant
-	contexts  [contextCount]atomic.Pointer[cedar.Record]
-	digest    string
+	policies []named
+	actions  map[cedar.String]cedar.Entity
+	valid    map[scope]bool
+	index    map[scope]relevant
+	contexts [contextCount]atomic.Pointer[cedar.Record]
+	digest   string
 
 	seed   maphash.Seed
 	recent [recentSize]atomic.Pointer[remembered]

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -20,6 +21,40 @@ func TestTheBuiltInPoliciesAreForAuditors(t *testing.T) {
 	for _, p := range list {
 		if !strings.HasSuffix(p.Reason, ".") || !p.Builtin || !strings.Contains(p.File, ".cedar:") || !strings.Contains(p.Text, p.Effect) {
 			t.Errorf("%+v", p)
+		}
+	}
+}
+
+func validator(t testing.TB) *validate.Validator {
+	v, err := newValidator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// What a start takes for granted of the built-in policies and of requests.
+func TestTheValidatorAgrees(t *testing.T) {
+	e := engine(t)
+	v := validator(t)
+	for _, n := range e.policies {
+		if err := check(v, n.id, n.policy); err != nil {
+			t.Errorf("the built-in policy %q does not fit the schema: %v", n.id, err)
+		}
+	}
+	for _, a := range Actions() {
+		for kind, who := range kindTypes {
+			q := question{kind: kind, id: "x", action: a, resource: Resource{Type: a.Type(), Owner: "y"}, facts: 1}
+			s := e.entitiesOf(&q)
+			if err := v.Entity(s.principal); err != nil {
+				t.Errorf("a %s principal: %v", kind, err)
+			}
+			if err := v.Entity(s.resource); err != nil {
+				t.Errorf("a %s: %v", a.Type(), err)
+			}
+			if valid := v.Request(e.requestOf(&q, s)) == nil; valid != e.valid[scope{who, a}] {
+				t.Errorf("%s by a %s: the schema says %v", a, kind, valid)
+			}
 		}
 	}
 }

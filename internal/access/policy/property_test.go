@@ -165,6 +165,7 @@ func TestTheIndexChangesNoAnswer(t *testing.T) {
 		@id("one-role") @reason("x.") forbid (principal is Person in Role::"viewer", action == Action::"budget.list", resource == Budget::"x");
 		@id("anything") @reason("x.") permit (principal in Role::"approver", action in Action::"role/operator", resource) when { context has second_factor_minutes };
 	`)})
+	v := validator(t)
 	rapid.Check(t, func(t *rapid.T) {
 		r := drawRequest(t)
 		q, wrong := ask(&r)
@@ -172,12 +173,12 @@ func TestTheIndexChangesNoAnswer(t *testing.T) {
 			t.Fatal(wrong)
 		}
 		s := e.entitiesOf(&q)
-		for _, err := range []error{e.validator.Entity(s.principal), e.validator.Entity(s.resource)} {
+		for _, err := range []error{v.Entity(s.principal), v.Entity(s.resource)} {
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		if valid := e.validator.Request(e.requestOf(&q, s)) == nil; valid != e.valid[scope{kindTypes[q.kind], q.action}] {
+		if valid := v.Request(e.requestOf(&q, s)) == nil; valid != e.valid[scope{kindTypes[q.kind], q.action}] {
 			t.Fatalf("%s by a %s: valid %v", q.action, q.kind, valid)
 		}
 		all, why := authorizeBare(e, &q)
