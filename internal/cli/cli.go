@@ -64,7 +64,7 @@ func (a *app) report(err error) int {
 	var p *problem.Error
 	switch {
 	case errors.As(err, &p):
-	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "required flag"), strings.HasPrefix(err.Error(), "if any flags in the group"):
+	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "required flag"), strings.HasPrefix(err.Error(), "if any flags in the group"), strings.HasPrefix(err.Error(), "at least one of the flags"):
 		p = problem.New(problem.Invalid, "usage", sentence(err.Error())).WithMend("Run with --help to see what there is.")
 	default:
 		p = problem.New(problem.Internal, "failed", sentence(err.Error()))

@@ -93,6 +93,8 @@ func (d *Daemon) wiring() evidence.Wiring {
 		Apart:     evidence.Apart(d.keyMaterial),
 		Hashes:    evidence.Hashes(d.db, hashColumns, otherColumns),
 		Canary:    evidence.Canary(evidence.CanaryOptions{DB: d.db, Present: d.presentCanary, Issued: d.issuedSecrets, Log: d.logWatch, Files: d.serverLogs}),
+		Register:  d.registerStanding,
+		SignIn:    d.signInWithoutFactor,
 		Denials: evidence.Denials(d.negativeProbes, "every route and every role: the tests of each release do that",
 			"isolation inside the database: the start-up check and its tests do that"),
 		Synthetic: evidence.SyntheticAccess(evidence.SyntheticOptions{Act: d.syntheticAccess, Find: d.findAccess, Prove: d.proveAccess}),
@@ -120,6 +122,10 @@ var otherColumns = []evidence.OtherColumn{
 	{Table: "transfers", Column: "api_key", Why: "a key's selector, its public half"},
 	{Table: "usage_deltas", Column: "api_key", Why: "a key's selector, its public half"},
 	{Table: "budgets", Column: "api_key_id", Why: "a key's selector, its public half"},
+	{Table: "audit_queue", Column: "hash", Why: "SHA-256 of a leaf of the audit log's tree"},
+	{Table: "audit_leaves", Column: "hash", Why: "SHA-256 of a leaf of the audit log's tree"},
+	{Table: "audit_nodes", Column: "hash", Why: "SHA-256 of a node of the audit log's tree"},
+	{Table: "journal_batches", Column: "row_hashes", Why: "SHA-256 of rows of the ledger"},
 }
 
 // ownListeners are the addresses where this node answers with TLS.
@@ -177,7 +183,8 @@ func (d *Daemon) canaryRoutes(context.Context) ([]evidence.Route, error) {
 	policy := sovereignty.DefaultPolicy()
 	us := &sovereignty.Provider{Name: "canary-elsewhere", Controller: "US", Processing: []sovereignty.Jurisdiction{"US"}}
 	verdict := sovereignty.Decide(policy, sovereignty.Request{Model: "canary", At: d.clock()}, []sovereignty.Candidate{{Provider: us, Model: "canary"}})
-	out := []evidence.Route{{Name: "a provider in the US that no configuration names", Forbidden: true, Refused: !verdict.Considered[0].Allowed, Reason: strings.TrimSpace(firstLine(verdict.Text()))}}
+	why, _, _ := strings.Cut(verdict.Text(), "\n\n")
+	out := []evidence.Route{{Name: "a provider in the US that no configuration names", Forbidden: true, Refused: !verdict.Considered[0].Allowed, Reason: strings.Join(strings.Fields(why), " ")}}
 	probe := &access.Organisation{ID: uuid.New(), Name: "canary"} // unknown: the default policy is in force for it
 	for _, m := range d.gateway.Models() {
 		e, err := d.gateway.Explain(probe, m.Name, "", "", "")
@@ -193,23 +200,6 @@ func (d *Daemon) canaryRoutes(context.Context) ([]evidence.Route, error) {
 		}
 	}
 	return out, nil
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
-}
-
-// keyMaterial says where the KEK and the data are.
-func (d *Daemon) keyMaterial() (evidence.Material, error) {
-	kek, err := d.config.Keys.KEK.Path("keys.kek")
-	if err != nil {
-		return evidence.Material{}, err
-	}
-	if kek == "" {
-		kek = filepath.Join(d.config.DataDir, "keys", "kek")
-	}
-	return evidence.Material{KEK: kek, Data: map[string]string{"data directory": d.config.DataDir}}, nil
 }
 
 // httpsClient talks to this node as a client would, from outside.
@@ -398,10 +388,15 @@ func (d *Daemon) storage(ctx context.Context, progress func(string)) (out []evid
 		return nil, err
 	}
 	for _, c := range r.Checks {
-		out = append(out, evidence.Finding{Subject: c.Name, Result: evidence.Result(c.State), Reason: c.Detail, Covered: []string{"what the operating system of this node says"},
+		out = append(out, evidence.Finding{Subject: c.Name, Result: evidence.Result(c.State), Reason: reasonOf(c), Covered: []string{"what the operating system of this node says"},
 			NotCovered: []string{"disks and snapshots below a virtual machine"}, Raw: raw})
 	}
 	return out, nil
+}
+
+// reasonOf is what a check found, as sentences, with what to do about it.
+func reasonOf(c keys.StorageCheck) string {
+	return strings.TrimSpace(strings.ToUpper(c.Detail[:min(1, len(c.Detail))]) + strings.TrimSuffix(c.Detail[min(1, len(c.Detail)):], ".") + ". " + c.Mend)
 }
 
 // searchFiles plants plaintext, a token and a key, and looks for them.

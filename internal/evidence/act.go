@@ -55,7 +55,7 @@ func (r *Runner) Start(ctx, life context.Context, g *access.Guard, p principal.P
 	}
 	r.mu.Unlock()
 	background(func() {
-		err := r.runAll(life, p, chosen, len(ids) == 0, func(control, text string) {
+		err := r.runAll(life, p, chosen, len(ids) == 0, true, func(control, text string) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			j.Progress[control] = text

@@ -196,6 +196,28 @@ func TestKeyMaterialBesideTheDataFails(t *testing.T) {
 	if got, found := check(); got != Pass {
 		t.Fatalf("apart: %s %+v", got, found)
 	}
+	unseen := m
+	unseen.Unseen = "it is a credential."
+	if got, _ := look(t, Apart(func() (Material, error) { return unseen, nil })); got != Inconclusive {
+		t.Errorf("a key whose origin cannot be seen: %s", got)
+	}
+	former := filepath.Join(data, "kek.retired-1")
+	put(former, []byte("another key"), 0o600)
+	m.Former = []string{former, filepath.Join(data, "gone")}
+	if got, found := check(); got != Fail || len(found) != 3 {
+		t.Errorf("a former key among the data: %s %+v", got, found)
+	}
+	os.Remove(former)
+	m.Former = nil
+	identity := filepath.Join(filepath.Dir(kek), "identity")
+	put(identity, []byte("# created: now\nAGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQ\n"), 0o600)
+	onlyAge := Material{Name: "age identity", KEK: identity, Data: m.Data}
+	put(filepath.Join(data, "note"), []byte("x AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQ x"), 0o600)
+	got, found := look(t, Apart(func() (Material, error) { return onlyAge, nil }))
+	if got != Fail || strings.Contains(found[1].Reason, "SECRET") {
+		t.Errorf("an identity without the comments around it: %s %+v", got, found)
+	}
+	os.Remove(filepath.Join(data, "note"))
 	for name, body := range map[string][]byte{"a copy": []byte(key), "a copy in a configuration": []byte("kek: " + key + "\n"), "the bytes": append([]byte("xx"), raw...)} {
 		copied := filepath.Join(data, "backup", "config.old")
 		put(copied, body, 0o600)

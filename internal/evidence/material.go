@@ -17,10 +17,12 @@ import (
 
 // Material says where key material and data are.
 type Material struct {
-	KEK     string            // file of the key-encryption key; empty: it is in no file of this node
+	Name    string            // of the secret, in words; empty: the key-encryption key
+	KEK     string            // the file of that secret; empty: it is in no file of this node
 	Place   string            // in words, where it is in no file
+	Unseen  string            // in words, why its file does not tell whether it is apart; empty: it does
+	Former  []string          // files of former keys, which still open old values and backups
 	Data    map[string]string // name of a place where data lies (data, backups) → directory
-	Raw     int               // bytes of the key; its file holds them in base64
 	Skipped []string          // directories below Data that are too large to search here
 }
 
@@ -28,7 +30,7 @@ type Material struct {
 // copied in small files, not in gigabytes.
 const maxSearched = 4 << 20
 
-// Apart checks that the key-encryption key lies apart from the data and the
+// Apart checks that what opens the data lies apart from the data and the
 // backups: on another volume, readable by its owner only, and copied nowhere
 // among them (O-07).
 func Apart(material func() (Material, error)) Collect {
@@ -37,16 +39,19 @@ func Apart(material func() (Material, error)) Collect {
 		if err != nil {
 			return nil, err
 		}
+		if m.Name == "" {
+			m.Name = "key-encryption key"
+		}
+		former := formerKeys(m)
 		if m.KEK == "" {
-			return []Finding{{Subject: "key-encryption key", Result: Inconclusive, Reason: "The key is in no file of this node (" + m.Place + "), and whether it is apart from the data cannot be seen from here."}}, nil
+			return append([]Finding{{Subject: m.Name, Result: Inconclusive, Reason: "The " + m.Name + " is in no file of this node (" + m.Place + "), and whether it is apart from the data cannot be seen from here."}}, former...), nil
 		}
 		key, err := os.ReadFile(m.KEK)
 		if err != nil {
-			return nil, fmt.Errorf("the key's file cannot be read: %w", err)
+			return nil, fmt.Errorf("the file of the %s cannot be read: %w", m.Name, err)
 		}
 		defer clear(key)
-		where := placed(m)
-		var out []Finding
+		out := append([]Finding{placed(m)}, former...)
 		for _, name := range slices.Sorted(maps.Keys(m.Data)) {
 			progress("searching " + name)
 			f, err := copies(ctx, name, m.Data[name], m, key)
@@ -55,20 +60,36 @@ func Apart(material func() (Material, error)) Collect {
 			}
 			out = append(out, f)
 		}
-		return append([]Finding{where}, out...), nil
+		return out, nil
 	}
+}
+
+// formerKeys looks where the files of former keys are. One that is gone is as
+// it should be.
+func formerKeys(m Material) (out []Finding) {
+	for _, path := range m.Former {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		f := placed(Material{Name: "former key " + filepath.Base(path), KEK: path, Data: m.Data})
+		if f.Result == Fail {
+			f.Reason += " It still opens old backups: move it into escrow, or delete it once no backup needs it."
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // placed looks at the key's file itself.
 func placed(m Material) Finding {
-	f := Finding{Subject: "key-encryption key", Covered: []string{"the file's owner and mode", "its volume, compared with those of the data"}, NotCovered: []string{"volumes that lie on one disk", "copies on other machines"}}
+	f := Finding{Subject: m.Name, Covered: []string{"the file's owner and mode", "its volume, compared with those of the data"}, NotCovered: []string{"volumes that lie on one disk", "copies on other machines"}}
 	info, err := os.Stat(m.KEK)
 	if err != nil {
-		f.Result, f.Reason, f.Covered = Inconclusive, "The key's file cannot be looked at.", nil
+		f.Result, f.Reason, f.Covered = Inconclusive, "Its file cannot be looked at.", nil
 		return f
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return f.fail(fmt.Sprintf("The key's file has mode %04o: others can read it.", mode))
+		return f.fail(fmt.Sprintf("Its file has mode %04o: others can read it.", mode))
 	}
 	mine, ok := info.Sys().(*syscall.Stat_t)
 	for name, dir := range m.Data {
@@ -78,10 +99,14 @@ func placed(m Material) Finding {
 			return f
 		}
 		if their, ok := data.Sys().(*syscall.Stat_t); ok && their.Dev == mine.Dev {
-			return f.fail(fmt.Sprintf("The key lies on the volume of the %s: whoever takes that volume has both.", name))
+			return f.fail(fmt.Sprintf("The %s lies on the volume of the %s: whoever takes that volume has both.", m.Name, name))
 		}
 	}
-	return f.pass("The key lies on a volume of its own, and only its owner can read it.")
+	if m.Unseen != "" {
+		f.Result, f.Reason = Inconclusive, "The "+m.Name+" lies on a volume of its own, but "+m.Unseen
+		return f
+	}
+	return f.pass("It lies on a volume of its own, and only its owner can read it.")
 }
 
 var errFound = errors.New("found")
@@ -90,14 +115,10 @@ var errFound = errors.New("found")
 // bytes.
 func copies(ctx context.Context, name, dir string, m Material, key []byte) (Finding, error) {
 	f := Finding{Subject: name, NotCovered: append([]string{fmt.Sprintf("files above %d MiB: the canary search of O-06 covers those", maxSearched>>20), "free space of the disk"}, m.Skipped...)}
-	text := bytes.TrimSpace(key)
-	raw, err := base64.StdEncoding.DecodeString(string(text))
-	if err != nil {
-		raw = text
-	}
+	needles := secretsIn(key)
 	kek, _ := filepath.Abs(m.KEK)
 	files, found := 0, ""
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || ctx.Err() != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // it went away meanwhile
@@ -118,18 +139,36 @@ func copies(ctx context.Context, name, dir string, m Material, key []byte) (Find
 			return nil
 		}
 		files++
-		if bytes.Contains(body, text) || bytes.Contains(body, raw) {
-			found = strings.TrimPrefix(path, dir)
-			return errFound
+		for _, needle := range needles {
+			if bytes.Contains(body, needle) {
+				found = strings.TrimPrefix(path, dir)
+				return errFound
+			}
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, errFound) {
 		return f, fmt.Errorf("searching the %s: %w", name, err)
 	}
-	f.Covered = []string{fmt.Sprintf("%d files of at most %d MiB, for the key in base64 and as bytes", files, maxSearched>>20)}
+	f.Covered = []string{fmt.Sprintf("%d files of at most %d MiB, for the %s as its file has it and as bytes", files, maxSearched>>20, m.Name)}
 	if found != "" {
-		return f.fail(fmt.Sprintf("The key-encryption key stands in a file among the %s: %s.", name, found)), nil
+		return f.fail(fmt.Sprintf("The %s stands in a file among the %s: %s.", m.Name, name, found)), nil
 	}
-	return f.pass("No file holds a copy of the key-encryption key."), nil
+	return f.pass("No file holds a copy of the " + m.Name + "."), nil
+}
+
+// secretsIn are the forms in which a copy of a key's file would be found: as it
+// stands, decoded, and age identities without the comments around them.
+func secretsIn(key []byte) [][]byte {
+	text := bytes.TrimSpace(key)
+	out := [][]byte{text}
+	if raw, err := base64.StdEncoding.DecodeString(string(text)); err == nil {
+		out = append(out, raw)
+	}
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); bytes.HasPrefix(line, []byte("AGE-SECRET-KEY-")) {
+			out = append(out, line)
+		}
+	}
+	return slices.DeleteFunc(out, func(b []byte) bool { return len(b) < 16 }) // shorter ones stand anywhere
 }

@@ -62,7 +62,7 @@ func Disallowed(routes func(ctx context.Context) ([]Route, error)) Collect {
 		if err != nil {
 			return nil, err
 		}
-		f := Finding{Subject: "canary calls", NotCovered: []string{"traffic that does not go through the gateway: the firewall's business", "policies of organisations other than the default one"}}
+		f := Finding{Subject: "canary calls", NotCovered: []string{"the network: the gateway was asked for its decision, and nothing was sent", "traffic that does not go through the gateway: the firewall's business", "policies of organisations other than the default one"}}
 		for _, r := range all {
 			if !r.Forbidden {
 				continue
@@ -75,6 +75,9 @@ func Disallowed(routes func(ctx context.Context) ([]Route, error)) Collect {
 		if len(f.Covered) == 0 {
 			f.Result, f.Reason = Inconclusive, "Every configured provider is allowed by the default policy: there is nothing to refuse."
 			return []Finding{f}, nil
+		}
+		if len(f.Covered) == 1 {
+			return []Finding{f.pass("Under the default policy it refuses " + f.Covered[0] + ". " + all[0].Reason)}, nil
 		}
 		return []Finding{f.pass(fmt.Sprintf("It refuses all %d destinations that the default policy forbids. %s", len(f.Covered), all[0].Reason))}, nil
 	}

@@ -21,6 +21,8 @@ const (
 	lookEvery = 5 * time.Second // for controls that are due
 	atOnce    = 2               // controls run at a time, per node
 	pageAge   = 10 * time.Second
+
+	awaitEvery = 250 * time.Millisecond // for a run that another one began
 )
 
 // Options make a runner.
@@ -353,11 +355,12 @@ func (r *Runner) RunNow(ctx context.Context, p principal.Principal, ids []string
 	if progress == nil {
 		progress = func(string, string) {}
 	}
-	return r.runAll(ctx, p, chosen, len(ids) == 0, progress)
+	return r.runAll(ctx, p, chosen, len(ids) == 0, false, progress)
 }
 
-// runAll runs controls as slots become free.
-func (r *Runner) runAll(ctx context.Context, p principal.Principal, chosen []*Control, all bool, progress func(control, text string)) error {
+// runAll runs controls as slots become free. With wait, one that is being run
+// already is waited for: what comes of it is as fresh as what was asked for.
+func (r *Runner) runAll(ctx context.Context, p principal.Principal, chosen []*Control, all, wait bool, progress func(control, text string)) error {
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
@@ -371,6 +374,10 @@ func (r *Runner) runAll(ctx context.Context, p principal.Principal, chosen []*Co
 		wg.Go(func() {
 			defer func() { <-r.slots }()
 			_, err := r.run(ctx, c, p, true, func(text string) { progress(c.ID, text) })
+			if wait && errors.Is(err, errBusy) {
+				progress(c.ID, "waiting for a run that had begun before")
+				err = r.awaitOther(ctx, c)
+			}
 			progress(c.ID, "done")
 			mu.Lock()
 			defer mu.Unlock()
@@ -381,6 +388,28 @@ func (r *Runner) runAll(ctx context.Context, p principal.Principal, chosen []*Co
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// awaitOther waits until a run that somebody else began has ended. Its lease
+// bounds that.
+func (r *Runner) awaitOther(ctx context.Context, c *Control) error {
+	tick := time.NewTicker(awaitEvery)
+	defer tick.Stop()
+	for {
+		list, err := schedules(ctx, r.DB)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(list, func(s schedule) bool { return s.Control == c.ID && s.Scope == r.scope(c) && s.Running }) {
+			r.forget() // it may have been another node
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
 }
 
 // Control finds a control by its id, in any case.
