@@ -89,8 +89,13 @@ func New(o Options) *Console {
 	return c
 }
 
-// Link makes a one-time sign-in link for whoever p is.
+// Link makes a one-time sign-in link for whoever p is. In production people
+// sign in: a link would be a way round the second factor.
 func (c *Console) Link(p principal.Principal) (string, time.Time, error) {
+	if c.Mode == policy.Production {
+		return "", time.Time{}, problem.New(problem.Denied, "console-link-production", "In production nobody opens the console without signing in.").
+			WithMend("Sign in at " + c.URL() + toSignIn + "; `foundry person bootstrap` invites the first administrator.")
+	}
 	token, until, err := c.links.Make(p)
 	if err != nil {
 		return "", time.Time{}, err

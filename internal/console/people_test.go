@@ -13,6 +13,7 @@ import (
 
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/pquerna/otp/totp"
 )
 
@@ -145,7 +146,11 @@ func TestTheFirstAdministratorSetsEverythingUp(t *testing.T) {
 	ctx := tab(t, w)
 	run(t, ctx, chromedp.EmulateViewport(1280, 900))
 	const email = "ada@example.org"
-	accept(t, ctx, invite(t, w, "platform", email, "Ada Lovelace", "platform-administrator", "platform-security"), "Join platform")
+	var first struct{ URL string }
+	if err := w.admin(http.MethodPost, "/people/bootstrap", map[string]any{"email": email, "name": "Ada Lovelace"}, &first); err != nil {
+		t.Fatal(err)
+	}
+	accept(t, ctx, first.URL, "Set up Foundry")
 	clean(t, ctx, "second factor")
 
 	// Nothing opens before the second factor is set up.
@@ -234,5 +239,44 @@ func passkeys(t *testing.T, ctx context.Context, w *world) {
 	run(t, ctx, chromedp.Navigate(w.base+"/console/audit?organisation=platform&act=session."))
 	if !eval[bool](t, ctx, `document.body.innerText.includes('session.stepup')`) {
 		t.Errorf("the step-up is not in the audit log: %s", eval[string](t, ctx, `document.querySelector('main').innerText`))
+	}
+}
+
+// A browser that runs no script accepts an invitation by pasting its link.
+func TestAnInvitationIsAcceptedWithoutScript(t *testing.T) {
+	w := node(t)
+	link := invite(t, w, "harbour-authority", "plain@example.org", "Paula Plain", "viewer")
+	ctx := tab(t, w)
+	if err := withoutScript(ctx); err != nil {
+		t.Fatal(err)
+	}
+	run(t, ctx, chromedp.Navigate(w.base+"/invitation"), chromedp.WaitVisible(chromedp.CSS("#token")), chromedp.SendKeys(chromedp.CSS("#token"), link),
+		chromedp.Click(chromedp.CSS("button.primary")), chromedp.WaitVisible(chromedp.CSS("#password")),
+		chromedp.SendKeys(chromedp.CSS("#password"), password), chromedp.SendKeys(chromedp.CSS("#again"), password),
+		chromedp.Click(chromedp.CSS("button.primary")), chromedp.WaitVisible(chromedp.CSS(".facts")))
+	run(t, ctx, chromedp.Click(chromedp.CSS(`.me a`)), chromedp.WaitVisible(chromedp.CSS("#factors")))
+}
+
+// Signing in with password and code needs no mouse.
+func TestSigningInByKeyboardAlone(t *testing.T) {
+	w := node(t)
+	ctx := tab(t, w)
+	accept(t, ctx, invite(t, w, "harbour-authority", "keys@example.org", "Kim Keys", "operator"), "Join harbour-authority")
+	secret, _ := enrolCode(t, ctx, w)
+	click(t, ctx, "a.primary")
+	signOut(t, ctx)
+	press := func(keys string) { t.Helper(); run(t, ctx, chromedp.KeyEvent(keys)) }
+	until(t, ctx, `document.activeElement.id === 'email'`)
+	press("keys@example.org")
+	press(kb.Tab)
+	press(password)
+	press(kb.Enter)
+	at(t, ctx, "/console/sign-in/second-factor", "Show your second factor")
+	until(t, ctx, `document.activeElement.id === 'code'`)
+	press(w.code(t, secret, 1))
+	press(kb.Enter)
+	at(t, ctx, "/console/", "Overview")
+	if !eval[bool](t, ctx, `document.body.innerText.includes('You act for harbour-authority')`) {
+		t.Error("it does not say whom the person acts for")
 	}
 }
