@@ -359,10 +359,19 @@ func TestEveryPageOfTheConsoleHasAnAction(t *testing.T) {
 		if r.Action != "" && !r.Action.Known() {
 			t.Errorf("%s asks for %q, which is no action", r.Pattern, r.Action)
 		}
-		if r.Action != "" && strings.HasPrefix(r.Pattern, "POST ") && r.Action.Read() && !slices.Contains(readsByForm, r.Action) {
+		if r.Action != "" && strings.HasPrefix(r.Pattern, "POST ") && r.Action.Read() && !slices.Contains(readsByForm, r.Action) && !slices.Contains(judgedBelow, r.Pattern) {
 			t.Errorf("%s changes something as %q, which changes nothing", r.Pattern, r.Action)
 		}
 	}
+}
+
+// judgedBelow are the acts on something whose organisation only its row knows:
+// the page asks whether such things may be seen, and the act itself is
+// authorised with the row's organisation, as the sweep of the operations checks.
+var judgedBelow = []string{
+	"POST /console/staff-access/{grant}/end",
+	"POST /console/access-register/reviews", "POST /console/access-register/reviews/{review}",
+	"POST /console/shreds/{shred}/approve", "POST /console/shreds/{shred}/cancel",
 }
 
 // readsByForm are the readings that a form asks for, and what is about one's

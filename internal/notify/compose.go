@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"mime"
+	netmail "net/mail"
 	"slices"
 	"time"
 
@@ -59,16 +61,26 @@ func (b *Outbox) locale(asked string) string {
 	return Locales[0]
 }
 
+// formatted is an address with its name as a header has it: quoted (RFC 5322,
+// 3.2.4), or in base64 (RFC 2047), whose letters need no quoting.
+func formatted(a Address) string {
+	name := mime.BEncoding.Encode("utf-8", a.Name)
+	if name != a.Name {
+		return name + " <" + a.Email + ">"
+	}
+	return (&netmail.Address{Name: a.Name, Address: a.Email}).String()
+}
+
 // compose writes the message as it goes over the wire (RFC 5322, MIME). It
 // depends only on what is stored, so that every attempt sends the same bytes.
 func compose(messageID string, c content) ([]byte, error) {
 	m := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithBoundary("foundry-"+messageID[:8]+"-"+messageID[24:36]))
-	if err := m.FromFormat(c.From.Name, c.From.Email); err != nil {
+	if err := m.From(formatted(c.From)); err != nil {
 		return nil, fmt.Errorf("composing a message: %w", err)
 	}
-	if err := m.AddToFormat(c.To.Name, c.To.Email); err != nil {
-		return nil, fmt.Errorf("composing a message: %w", err)
-	}
+	// Written here, because the library leaves a backslash in an encoded name,
+	// which is no address then. One such field only: their order is not kept.
+	m.SetGenHeaderPreformatted("To", formatted(c.To))
 	m.Subject(c.Subject)
 	m.SetDateWithValue(c.Written)
 	m.SetMessageIDWithValue(messageID)
