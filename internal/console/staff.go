@@ -384,7 +384,12 @@ var unexplainedText = map[string]string{
 var accessKinds = []string{access.EntryPerson, access.EntryMembership, access.EntryInvitation, access.EntryService, access.EntryKey, access.EntryGrant,
 	access.EntryDatabaseRole, access.EntryOSUser}
 
-func kindWord(kind string) string { return capital(strings.ReplaceAll(kind, "-", " ")) }
+func kindWord(kind string) string {
+	if kind == access.EntryOSUser {
+		return "System user"
+	}
+	return capital(strings.ReplaceAll(kind, "-", " "))
+}
 
 func lastUsed(a access.Access, now time.Time) string {
 	switch {
