@@ -5,8 +5,10 @@ package api
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -120,6 +122,13 @@ type body[T any] struct{ Body T }
 // register adds an operation. Every error becomes problem details; the text
 // of an unknown one goes to the log only.
 func register[I, O any](a *API, method, path, id, summary string, do func(context.Context, *I) (O, error)) {
+	for f := range fieldsOf[I]() {
+		if f.Anonymous && !f.IsExported() {
+			// huma binds nothing in it: neither the parameters nor the caller,
+			// and the operation would act as nobody in particular.
+			panic("operation " + id + " embeds " + f.Name + ", which is not exported")
+		}
+	}
 	op := huma.Operation{OperationID: id, Method: method, Path: "/api/v1" + path, Summary: summary}
 	if method == http.MethodPost {
 		op.DefaultStatus = http.StatusCreated
@@ -131,10 +140,20 @@ func register[I, O any](a *API, method, path, id, summary string, do func(contex
 			if e.Kind == problem.Internal {
 				a.Log.Error("an administrative request failed", "operation", id, "reference", e.ID, "error", e.Err)
 			}
-			return nil, statusError{e}
+			return nil, failure(e)
 		}
 		return &body[O]{out}, nil
 	})
+}
+
+func fieldsOf[T any]() iter.Seq[reflect.StructField] {
+	return func(yield func(reflect.StructField) bool) {
+		for t, i := reflect.TypeFor[T](), 0; i < t.NumField(); i++ {
+			if !yield(t.Field(i)) {
+				return
+			}
+		}
+	}
 }
 
 // refresh puts a change that is committed in force on this node at once. If it
