@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
@@ -10,6 +11,7 @@ import (
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
+	"github.com/missionopsai/foundry/internal/problem"
 )
 
 // Footprint is what deactivating a person ends.
@@ -99,6 +101,13 @@ func (s *People) Deactivate(ctx context.Context, p principal.Principal, person u
 	}
 	if err := s.Guard.Authorise(ctx, p, "person.deactivate", policy.Resource{ID: person.String(), Organisation: judgedIn(d.memberships)}); err != nil {
 		return Footprint{}, err
+	}
+	for _, id := range keep {
+		// A mistyped id would end the very key that was meant to stay.
+		if !slices.ContainsFunc(d.Keys, func(k Key) bool { return k.ID == id }) {
+			return Footprint{}, problem.New(problem.NotFound, "key-unknown", fmt.Sprintf("The person has made no API key %q that would end.", id)).WithField("keep").
+				WithMend("Without --yes, `foundry person deactivate` shows the keys.")
+		}
 	}
 	var done Footprint
 	err = s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {

@@ -22,13 +22,15 @@ type runControls struct {
 }
 
 type controlHistory struct {
-	byID
+	Caller
+	ID     string    `path:"id"`
 	Limit  int       `query:"limit" minimum:"0" maximum:"1000" doc:"Default 50."`
 	Before uuid.UUID `query:"before" doc:"Older than this observation."`
 }
 
 type attest struct {
-	byID
+	Caller
+	ID   string `path:"id"`
 	Body struct {
 		Owner     string     `json:"owner" doc:"Who answers for it: a role or an account's id, no name."`
 		Statement string     `json:"statement" doc:"What is so, in words."`

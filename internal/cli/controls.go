@@ -157,7 +157,7 @@ func (a *app) controlsAttest() *cobra.Command {
 				return err
 			}
 			return a.print(o, func(w io.Writer) {
-				fmt.Fprintf(w, "%s answers for %s until %s.\n", o.Owner, o.Control, o.Expires.UTC().Format(time.DateOnly))
+				fmt.Fprintf(w, "%s answers for %s until %s.\n", o.Owner, o.Control, o.Expires.UTC().Add(-time.Second).Format(time.DateOnly)) // the last day
 			})
 		},
 	}
