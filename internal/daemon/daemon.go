@@ -138,6 +138,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.run(d.life)
 	d.serve()
+	d.settle()
 	return d, nil
 }
 
