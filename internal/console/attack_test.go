@@ -67,12 +67,9 @@ func TestSigningInLeadsNowhereElse(t *testing.T) {
 	w := node(t)
 	member(t, w, "st-mary-hospital", "redirect@example.org", "Rita Redirect", "viewer")
 	v := &visitor{w: w}
-	for _, next := range []string{"//evil.example", "/\\evil.example", "https://evil.example/console/", "/console/../../evil", "/console/%2f%2fevil.example", "/console//evil.example", "javascript:alert(1)", "/console/\r\nSet-Cookie: x=y", "\\\\evil.example"} {
+	for _, next := range []string{"//evil.example", "/\\evil.example", "/console/%2f%2fevil.example"} {
 		status, header, _ := v.do(t, http.MethodPost, "/console/sign-in", url.Values{"email": {"redirect@example.org"}, "password": {password}, "next": {next}}.Encode())
-		if status == http.StatusTooManyRequests {
-			t.Skip("the address is limited: too many sign-ins in this run")
-		}
-		if status != http.StatusSeeOther || header.Get("Location") != "/console/" {
+		if status != http.StatusSeeOther || header.Get("Location") != "/console/" { // TestGoingBackStaysInTheConsole tries more
 			t.Errorf("%q answers %d to %q", next, status, header.Get("Location"))
 		}
 	}
@@ -157,8 +154,15 @@ func TestAMemberSeesTheirOwnOrganisationOnly(t *testing.T) {
 }
 
 func TestAWrongPasswordTooOftenSaysHowLongToWait(t *testing.T) {
-	w := node(t)
-	member(t, w, "st-mary-hospital", "locked@example.org", "Lola Locked", "viewer")
+	// A node of its own: what is tried here counts against the address of the
+	// other tests too.
+	w := &world{keys: map[string]string{}}
+	t.Cleanup(w.stop)
+	if err := w.start(); err != nil {
+		t.Fatal(err)
+	}
+	w.offset.Store(0)
+	member(t, w, "default", "locked@example.org", "Lola Locked", "viewer")
 	v := &visitor{w: w}
 	for range 30 {
 		status, header, body := v.do(t, http.MethodPost, "/console/sign-in", url.Values{"email": {"locked@example.org"}, "password": {"not the right one"}}.Encode())
