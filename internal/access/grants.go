@@ -24,6 +24,9 @@ type GrantOptions struct {
 	// Alarm is called in the transaction that breaks the glass: an alarm that
 	// cannot be recorded keeps the glass whole. May be nil.
 	Alarm func(ctx context.Context, tx pgx.Tx, g Grant) error
+	// Approved is called in the transaction that approves a grant, to have the
+	// client told. May be nil.
+	Approved func(ctx context.Context, tx pgx.Tx, g Grant) error
 }
 
 // Grants knows which staff may see which organisation's data, until when, and
@@ -187,7 +190,14 @@ func (s *Grants) decide(ctx context.Context, p principal.Principal, id uuid.UUID
 		if err := insertEvent(ctx, tx, &g, event, p, side, note, until); err != nil {
 			return err
 		}
-		return audit.Append(ctx, tx, p, g.Organisation, string(act), g.ID.String(), details)
+		if err := audit.Append(ctx, tx, p, g.Organisation, string(act), g.ID.String(), details); err != nil {
+			return err
+		}
+		if event != "approved" || s.Approved == nil {
+			return nil
+		}
+		g.DecidedAt, g.ExpiresAt = &now, until
+		return s.Approved(ctx, tx, g)
 	})
 	if duplicate(err) {
 		if g, err = s.find(ctx, g.Organisation, id); err == nil {

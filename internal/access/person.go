@@ -68,6 +68,12 @@ type PeopleOptions struct {
 	// Invited is called in the transaction that makes or renews an
 	// invitation, to have it delivered. Nil: the inviter passes the link on.
 	Invited func(ctx context.Context, tx pgx.Tx, m InvitationMail) error
+	// Locked is called in the transaction that locks the account of a person
+	// who exists after wrong tries, to have them told. May be nil.
+	Locked func(ctx context.Context, tx pgx.Tx, n Notice) error
+	// SignedInNew is called in the transaction that opens a session on a device
+	// on which the person had none before, though they had others. May be nil.
+	SignedInNew func(ctx context.Context, tx pgx.Tx, n Notice) error
 	// StopWork is called in the transaction that deactivates a person, ends
 	// what runs in their name, and says how much that was. May be nil.
 	StopWork func(ctx context.Context, tx pgx.Tx, person uuid.UUID) (int, error)

@@ -106,6 +106,9 @@ func (s *People) open(ctx context.Context, tx pgx.Tx, person uuid.UUID, membersh
 	if err != nil {
 		return SignedIn{}, err
 	}
+	if err := s.tellSignedIn(ctx, tx, session, c); err != nil {
+		return SignedIn{}, err
+	}
 	return in, db.Touch(ctx, tx)
 }
 

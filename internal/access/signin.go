@@ -187,8 +187,11 @@ func (s *People) failed(ctx context.Context, a attempt, person uuid.UUID, factor
 		return why
 	}
 	err := s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		return audit.Append(ctx, tx, nobody, uuid.Nil, "person.lock", target,
-			map[string]any{"failures": a.failures, "seconds": int(a.lock.Seconds()), "automatic": true})
+		if err := audit.Append(ctx, tx, nobody, uuid.Nil, "person.lock", target,
+			map[string]any{"failures": a.failures, "seconds": int(a.lock.Seconds()), "automatic": true}); err != nil {
+			return err
+		}
+		return s.tellLocked(ctx, tx, a, person)
 	})
 	return orElse(err, why)
 }

@@ -21,6 +21,7 @@ func (d *Daemon) openAuditLog(context.Context) (err error) {
 
 // runAuditLog orders the audit log and signs it.
 func (d *Daemon) runAuditLog(ctx context.Context) {
+	d.running.Go(func() { d.watchAuditLog(ctx) })
 	if err := d.auditLog.Run(ctx); err != nil && ctx.Err() == nil {
 		d.log.Error("sequencing the audit log stopped", "error", err)
 	}

@@ -182,12 +182,6 @@ func (d *Daemon) openJournal(context.Context) (err error) {
 	return nil
 }
 
-// budgetAlarm makes a budget's alarm heard in the log; the ledger enters it
-// into the audit log in the transaction that records it.
-func (d *Daemon) budgetAlarm(a ledger.Alarm) {
-	d.log.Warn("budget alarm", "organisation", a.Budget.Organisation, "budget", a.Budget.ID, "spent_nano", a.SpentNano, "limit_nano", a.Budget.LimitNano)
-}
-
 func (d *Daemon) makeGateway(ctx context.Context) (err error) {
 	d.registry = prometheus.NewRegistry()
 	config := d.config.Config
@@ -272,6 +266,7 @@ func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
 
 // run starts the background work.
 func (d *Daemon) run(ctx context.Context) {
+	d.running.Go(func() { holdMemory(ctx) })
 	d.running.Go(func() { d.gateway.Run(ctx) })
 	d.running.Go(func() { d.runAuditLog(ctx) })
 	d.runPeople(ctx)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -26,7 +25,7 @@ const registerEvery = time.Hour
 
 // makeStaff makes it.
 func (d *Daemon) makeStaff(store *ledger.Store) error {
-	d.grants = access.NewGrants(access.GrantOptions{DB: d.db, Guard: d.guard, Names: d.people.Names, Alarm: d.glassBroken})
+	d.grants = access.NewGrants(access.GrantOptions{DB: d.db, Guard: d.guard, Names: d.people.Names, Alarm: d.glassBroken, Approved: d.clientTold})
 	seed, err := d.keyring.MACKey("access register signature")
 	if err != nil {
 		return fmt.Errorf("deriving the key that signs the access register: %w", err)
@@ -56,14 +55,6 @@ func (d *Daemon) databaseLogins() []string {
 		logins = append(logins, "foundry_bootstrap")
 	}
 	return logins
-}
-
-// glassBroken makes a broken glass heard in the log; access enters it into the
-// client's audit log in the same transaction.
-func (d *Daemon) glassBroken(_ context.Context, _ pgx.Tx, g access.Grant) error {
-	d.log.Warn("the glass was broken: client data is open without approval", "grant", g.ID, "organisation", g.Organisation,
-		"requester", g.Requester, "holder", g.Holder, "ticket", g.Ticket, "until", g.ExpiresAt)
-	return nil
 }
 
 // runRegister compares the register of access every hour, until ctx ends.

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,17 +51,7 @@ func (d *Daemon) controlChanged(c *evidence.Control, was, is evidence.State) {
 	if d.config.Mode == Development {
 		severity = notify.Info // much of what production demands is not there
 	}
-	ctx, cancel := context.WithTimeout(d.life, flushTimeout)
-	defer cancel()
-	err := d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		_, err := d.outbox.Alarm(ctx, tx, severity, alarmOf(c.ID), uuid.Nil, map[string]string{"control": c.ID, "promise": c.Title, "next": "foundry controls show " + c.ID})
-		return err
-	})
-	if err != nil {
-		d.log.Error("an alarm was not raised", "control", c.ID, "error", err)
-		return
-	}
-	d.outbox.Kick()
+	d.alarm(severity, alarmOf(c.ID), uuid.Nil, map[string]string{"control": c.ID, "promise": c.Title, "next": "foundry controls show " + c.ID})
 }
 
 var messagesDesc = prometheus.NewDesc("foundry_messages", "Messages in the outbox, by state.", []string{"state"}, nil)

@@ -54,6 +54,7 @@ func (d *Daemon) makePeople(ctx context.Context) error {
 			return d.vault.Open(ctx, uuid.Nil, keys.Place{Table: table, Column: column, Row: row}, sealed)
 		},
 		Peppers: derived[:1], LookupKey: derived[1], Invitation: derived[2], URL: d.URL(), Clock: d.clock,
+		Invited: d.invited, Locked: d.accountLocked, SignedInNew: d.signedInNew,
 	})
 	if err != nil {
 		return err
