@@ -142,6 +142,9 @@ func register[I, O any](a *API, method, path, id, summary string, do func(contex
 			}
 			return nil, failure(e)
 		}
+		if v := reflect.ValueOf(&out).Elem(); v.Kind() == reflect.Slice && v.IsNil() {
+			v.Set(reflect.MakeSlice(v.Type(), 0, 0)) // an empty list is [], not null
+		}
 		return &body[O]{out}, nil
 	})
 }
