@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"context"
 	"os"
+	"runtime/debug"
 	"slices"
 	"testing"
 )
@@ -44,5 +46,24 @@ func TestTheProgramGoesOnWithoutItsPages(t *testing.T) {
 	(&Daemon{}).settle()
 	if now, err := os.ReadFile("/proc/self/smaps"); err != nil || len(now) == 0 {
 		t.Fatal(err)
+	}
+}
+
+func TestTheMemoryLimitLeavesABusyNodeRoom(t *testing.T) {
+	for live, want := range map[uint64]int64{0: leastMemory, 16 << 20: leastMemory, 80 << 20: 180 << 20} {
+		if got := memoryLimit(live); got != want {
+			t.Errorf("with %d bytes alive: %d, want %d", live, got, want)
+		}
+	}
+}
+
+func TestALimitThatWasSetIsKept(t *testing.T) {
+	before := debug.SetMemoryLimit(1 << 40)
+	defer debug.SetMemoryLimit(before)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	holdMemory(ctx)
+	if now := debug.SetMemoryLimit(-1); now != 1<<40 {
+		t.Errorf("it is %d now", now)
 	}
 }
