@@ -16,7 +16,6 @@ import (
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
-	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -143,14 +142,28 @@ func (a *app) database() *cobra.Command {
 }
 
 func (a *app) journal() *cobra.Command {
+	var file string
 	inspect := &cobra.Command{
-		Use: "inspect", Short: "Check the journal's files, without a running node", Args: exactly(), Example: "  foundry journal inspect",
+		Use: "inspect", Short: "Check the journal's files, without a running node", Args: exactly(),
+		Long:    "Checks the journal's files. Where the key-encryption key is not in the data\ndirectory, --config names the file that says where it is.",
+		Example: "  foundry journal inspect\n  foundry journal inspect --config /etc/foundry/foundry.yaml",
 		RunE: func(*cobra.Command, []string) error {
-			ring, err := keys.Open(keys.Options{Dir: filepath.Join(a.dir(), "keys")})
+			cfg, err := a.load(file)
 			if err != nil {
 				return err
 			}
-			reports, err := journal.Inspect(filepath.Join(a.dir(), "journal"), ring.Open)
+			if cfg.DataDir == "" {
+				cfg.DataDir = a.dir()
+			}
+			dir := filepath.Join(cfg.DataDir, "journal")
+			if _, err := os.Stat(dir); err != nil { // or else opening would make new keys there
+				return problem.New(problem.NotFound, "journal-missing", "There is no journal in "+cfg.DataDir+".").WithMend("Name the node's data directory with --data-dir.").Wrap(err)
+			}
+			ring, err := daemon.OpenKeyring(cfg, a.askPassphrase)
+			if err != nil {
+				return err
+			}
+			reports, err := journal.Inspect(dir, ring.Open)
 			if err != nil {
 				return err
 			}
@@ -162,6 +175,7 @@ func (a *app) journal() *cobra.Command {
 			})
 		},
 	}
+	inspect.Flags().StringVar(&file, "config", "", "configuration file (YAML) that names the key-encryption key")
 	return group("journal", "Look into the journal", inspect)
 }
 

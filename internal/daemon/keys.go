@@ -125,6 +125,17 @@ func (d *Daemon) provider(secret config.Secret, a *AgeConfig, field string) (key
 	return keys.File(path), nil
 }
 
+// OpenKeyring reads the keyring of an installation whose node does not run,
+// from the key-encryption key that its configuration names.
+func OpenKeyring(c Config, passphrase func(context.Context) ([]byte, error)) (*keys.Keyring, error) {
+	d := &Daemon{config: c.withDefaults(), passphrase: passphrase}
+	if err := d.config.checkKeys(); err != nil {
+		return nil, err
+	}
+	err := d.openKeys()
+	return d.keyring, err
+}
+
 // openKeys reads the keyring.
 func (d *Daemon) openKeys() (err error) {
 	if d.config.Mode == Production {
