@@ -50,7 +50,7 @@ func TestTheProgramGoesOnWithoutItsPages(t *testing.T) {
 }
 
 func TestTheMemoryLimitLeavesABusyNodeRoom(t *testing.T) {
-	for live, want := range map[uint64]int64{0: leastMemory, 16 << 20: leastMemory, 80 << 20: 180 << 20} {
+	for live, want := range map[uint64]int64{0: leastMemory, 16 << 20: leastMemory, 80 << 20: 160 << 20} {
 		if got := memoryLimit(live); got != want {
 			t.Errorf("with %d bytes alive: %d, want %d", live, got, want)
 		}
