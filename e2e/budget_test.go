@@ -259,7 +259,7 @@ func TestAnAlarmIsRaisedAtEightyPercent(t *testing.T) {
 	w.must(t, "GET", "/audit?limit=1000", nil, &entries)
 	heard := 0
 	for _, e := range entries {
-		if strings.Contains(e.Act, "alarm") && strings.Contains(fmt.Sprintf("%+v", e), b.ID.String()) {
+		if strings.HasPrefix(e.Act, "budget.") && strings.Contains(e.Act, "alarm") && strings.Contains(fmt.Sprintf("%+v", e), b.ID.String()) {
 			heard++
 		}
 	}

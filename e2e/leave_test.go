@@ -273,7 +273,7 @@ func TestAShortRetryAfterIsWaitedFor(t *testing.T) {
 		t.Errorf("answered after %v: %s", took, r)
 	}
 	row := w.recorded(t, r.id)
-	if len(row.Tries) != 2 || row.Tries[0].Reason != "answered 429" || row.Tries[1].Reason != "" || len(row.Attempts) != 0 {
+	if len(row.Tries) != 2 || row.Tries[0].Reason != "answered 429" || row.Tries[1].Reason != "" || len(row.Attempts) != 1 {
 		t.Errorf("recorded tries %+v, attempts %+v", row.Tries, row.Attempts)
 	}
 }

@@ -42,7 +42,9 @@ func accept(ts *testscript.TestScript, neg bool, args []string) {
 		said += lines.Text() + "\n"
 		if m := secretShown.FindStringSubmatch(lines.Text()); m != nil {
 			ts.Setenv("SECRET", m[1])
-			_, err = io.WriteString(in, codeAt(ts, m[1], 0)+"\n")
+			now := time.Now()
+			ts.Setenv("ENROLLED", strconv.FormatInt(now.Unix(), 10))
+			_, err = io.WriteString(in, codeAt(ts, m[1], now)+"\n")
 			ts.Check(err)
 		}
 	}
@@ -57,17 +59,22 @@ func accept(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("RECOVERY", hello.Codes[0])
 }
 
-// code writes what the authenticator app shows, so many steps of 30 seconds
-// from now, into a file: code file steps.
+// code writes a code of the authenticator app into a file: the one that was
+// used to enrol, or one that is later and good now: code file used|next.
 func code(ts *testscript.TestScript, neg bool, args []string) {
-	steps, err := strconv.Atoi(args[1])
+	seconds, err := strconv.ParseInt(ts.Getenv("ENROLLED"), 10, 64)
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(codeAt(ts, ts.Getenv("SECRET"), steps)+"\n"), 0o600))
+	at := time.Unix(seconds, 0)
+	if args[1] == "next" {
+		if at = at.Add(30 * time.Second); time.Now().After(at) {
+			at = time.Now()
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(codeAt(ts, ts.Getenv("SECRET"), at)+"\n"), 0o600))
 }
 
-func codeAt(ts *testscript.TestScript, secret string, steps int) string {
-	c, err := totp.GenerateCodeCustom(secret, time.Now().Add(time.Duration(steps)*30*time.Second),
-		totp.ValidateOpts{Period: 30, Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1})
+func codeAt(ts *testscript.TestScript, secret string, at time.Time) string {
+	c, err := totp.GenerateCodeCustom(secret, at, totp.ValidateOpts{Period: 30, Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1})
 	ts.Check(err)
 	return c
 }
