@@ -93,13 +93,14 @@ func (c *call) usage() (u wire.Usage, known bool) {
 }
 
 // sink keeps what a provider said that it consumed before it failed: an
-// Anthropic stream tells the input at its start, and the provider bills it.
+// Anthropic stream tells the input at its start, and the provider bills it. The
+// usage of an answer that was refused as a whole is not believed.
 func (c *call) sink() {
 	u := c.chunk.Usage
-	if !u.Set {
+	c.chunk.Usage = wire.Usage{}
+	if !u.Set || !u.Partial {
 		return
 	}
-	c.chunk.Usage = wire.Usage{}
 	c.sunkCost += c.cost(u)
 	add(&c.sunk, u)
 }
