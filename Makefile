@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DATA_DIR ?= $(shell scripts/data-dir)
 GO ?= go
 
-.PHONY: run build setup setup-test test test-race test-faults test-ollama bench fuzz lint generate clean
+.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security fuzz lint generate clean
 
 run: setup build ## set up, build, start a node on ./var
 	bin/foundry up --data-dir $(DATA_DIR)
@@ -36,6 +36,11 @@ test-ollama: setup-test build ## against a real Ollama, built once from source (
 bench: build ## measure against nginx and httputil.ReverseProxy; BENCH=-full for the long run
 	scripts/setup bench
 	$(GO) run ./bench $(BENCH)
+
+bench-security: setup ## sign-in, authorisation, sealing, the audit log, against their references in the same run
+	$(GO) test -run '^$$' -bench 'Verify(Warm|Forged)|Session|Authorise|Decide$$' ./internal/access/...
+	$(GO) test -run '^$$' -bench 'Seal4KiB' ./internal/keys
+	$(GO) test -run '^$$' -bench . ./internal/audit
 
 fuzz: ## every fuzz target for FUZZTIME each (default 10m)
 	scripts/fuzz $(or $(FUZZTIME),10m)

@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -411,7 +410,7 @@ func TestAReviewIsDecidedByOthersAndInTime(t *testing.T) {
 	}
 	for _, sql := range []string{`UPDATE access_review_results SET result = 'keep'`, `DELETE FROM access_review_items`, `UPDATE access_reviews SET due_at = now()`,
 		`DELETE FROM access_register_snapshots`,
-		fmt.Sprintf(`INSERT INTO access_review_results (id, review_id, organisation_id, kind, entry, subject, result, actor) SELECT gen_random_uuid(), review_id, organisation_id, kind, entry, subject, 'keep', subject FROM access_review_items`)} {
+		`INSERT INTO access_review_results (id, review_id, organisation_id, kind, entry, subject, result, actor) SELECT gen_random_uuid(), review_id, organisation_id, kind, entry, subject, 'keep', subject FROM access_review_items`} {
 		err := o.d.Org(ctx, o.a.ID, func(tx pgx.Tx) error { _, err := tx.Exec(ctx, sql); return err })
 		var pg *pgconn.PgError
 		if !errors.As(err, &pg) || pg.Code != "42501" && pg.Code != "23514" {

@@ -82,7 +82,6 @@ type verification struct {
 	edge   *frontier
 	want   []Checkpoint // by size, not reached yet
 	erased map[uuid.UUID]int64
-	nodes  map[int][]storedNode // computed in this step
 }
 
 func (v *verification) run(ctx context.Context) error {
