@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -403,9 +404,17 @@ func copyKeys(t testing.TB, from, to *node) {
 	if err := os.CopyFS(filepath.Join(to.data(), "keys"), os.DirFS(filepath.Join(from.data(), "keys"))); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"kek", "aead.keyset", "prf.keyset"} {
-		if err := os.Chmod(filepath.Join(to.data(), "keys", name), 0o600); err != nil {
-			t.Fatal(err)
+	err := filepath.WalkDir(filepath.Join(to.data(), "keys"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
+		mode := fs.FileMode(0o600)
+		if d.IsDir() {
+			mode = 0o700
+		}
+		return os.Chmod(path, mode)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
