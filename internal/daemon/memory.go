@@ -63,7 +63,7 @@ func programPages(smaps []byte, program string) (out []mapping) {
 // leastMemory is what a node may take before the collector works harder than
 // it would by itself: with the program's own pages, below 64 MiB. Under load
 // the heap lives on 10 to 18 MiB of it.
-const leastMemory = 36 << 20
+const leastMemory = 32 << 20
 
 // memoryLimit leaves a busy node room: a limit close to what is alive would
 // make the collector run all the time.
