@@ -366,7 +366,7 @@ func TestANodeHearsOfANewKey(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the older keyset is still in use")
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	w.reads(other, org, "ward", "1", "text")
 }
