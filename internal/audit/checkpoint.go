@@ -60,9 +60,6 @@ type PublicKey struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
-// Key is PublicKey.
-type Key = PublicKey
-
 // Roles of a key.
 const (
 	RoleLog     = "log"

@@ -108,6 +108,7 @@ func TestForgedPrincipalsAreDenied(t *testing.T) {
 	e := engine(t)
 	for name, p := range map[string]principal.Principal{
 		"no kind":                        with(as(ward, principal.Administrator), func(p *principal.Principal) { p.Kind = "" }),
+		"nobody at all":                  {},
 		"an unknown kind":                with(as(ward, principal.Administrator), func(p *principal.Principal) { p.Kind = "root" }),
 		"a person without an id":         with(as(ward, principal.Administrator), func(p *principal.Principal) { p.ID = "" }),
 		"a role that does not exist":     with(as(ward, principal.Administrator), func(p *principal.Principal) { p.Roles |= 1 << 15 }),
