@@ -191,11 +191,11 @@ func (s *People) invite(ctx context.Context, p principal.Principal, kind, act st
 // draft makes an invitation with a token.
 func (s *People) draft(ctx context.Context, p principal.Principal, in NewInvitation) (token string, i storedInvitation, err error) {
 	token, selector, secret := s.invites.mintAs(invitationPrefix)
-	hash, err := bcrypt.GenerateFromPassword([]byte(secret), sessionCost)
+	hash, err := s.hasher.HashSecret(secret)
 	if err != nil {
-		return "", i, fmt.Errorf("hashing an invitation: %w", err)
+		return "", i, fmt.Errorf("an invitation: %w", err)
 	}
-	i = storedInvitation{hash: string(hash), mac: s.account(in.Email), Invitation: Invitation{ID: selector, Organisation: in.Organisation,
+	i = storedInvitation{hash: hash, mac: s.account(in.Email), Invitation: Invitation{ID: selector, Organisation: in.Organisation,
 		Email: in.Email, Name: in.Name, Roles: in.Roles, RoleNames: roleNames(in.Roles), InvitedBy: p.String()}}
 	if i.email, err = s.sealText(ctx, "invitations", "email_sealed", selector, in.Email); err != nil {
 		return "", i, err

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/missionopsai/foundry/internal/access/credential"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/principal"
 )
@@ -78,7 +80,7 @@ func TestNoSecretAndNoAddressLiesInTheDatabase(t *testing.T) {
 
 // Control O-12: every stored hash is bcrypt with an adequate cost.
 func TestEveryStoredHashIsBcryptWithAnAdequateCost(t *testing.T) {
-	w := newCompany(t)
+	w := newThoroughCompany(t)
 	m := w.join("anna@example.org", w.org.ID, principal.Administrator)
 	m.enrolPasskey()
 	for query, least := range map[string]string{
@@ -101,5 +103,13 @@ func TestEveryStoredHashIsBcryptWithAnAdequateCost(t *testing.T) {
 				t.Errorf("%s: %.8s", query, h)
 			}
 		}
+	}
+	cheap, err := credential.NewQuickHasher(w.people.Peppers...)
+	w.must(err)
+	hash, err := cheap.Hash(goodPassword)
+	w.must(err)
+	err = w.d.Org(ctx, uuid.Nil, func(tx pgx.Tx) error { return setPassword(ctx, tx, m.id, hash) })
+	if err == nil {
+		t.Error("the database takes a password that was hashed quickly")
 	}
 }

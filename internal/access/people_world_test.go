@@ -20,6 +20,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/missionopsai/foundry/internal/access/credential"
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
@@ -45,6 +46,7 @@ type company struct {
 	people   *People
 	sessions *Sessions
 	org      Organisation
+	quick    bool // hashes at the least cost
 
 	mu  sync.Mutex
 	now time.Time // of the node's clock, ahead of the real one by what tests added
@@ -72,11 +74,31 @@ func (w *company) client() Client {
 	return Client{Address: netip.AddrFrom4([4]byte{192, 0, 2, w.hop}), Agent: "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
 }
 
+// newCompany makes one that hashes quickly: most tests are of what goes on
+// around hashing. The database has to be talked into that.
 func newCompany(t *testing.T) *company {
+	t.Helper()
+	t.Parallel()
+	w := &company{t: t, cfg: dbtest.Config(t), quick: true}
+	w.d = dbtest.Open(t, w.cfg)
+	w.sql(`ALTER TABLE people DROP CONSTRAINT people_password_hash_check`)
+	w.begin()
+	return w
+}
+
+// newThoroughCompany makes one that hashes as programs do.
+func newThoroughCompany(t *testing.T) *company {
 	t.Helper()
 	t.Parallel()
 	w := &company{t: t, cfg: dbtest.Config(t)}
 	w.d = dbtest.Open(t, w.cfg)
+	w.begin()
+	return w
+}
+
+func (w *company) begin() {
+	t := w.t
+	t.Helper()
 	ring, err := keys.Open(keys.Options{Dir: filepath.Join(t.TempDir(), "keys")})
 	w.must(err)
 	w.ring = ring
@@ -84,7 +106,6 @@ func newCompany(t *testing.T) *company {
 	w.guard = w.people.Guard
 	w.org, err = CreateOrganisation(ctx, w.d, w.guard, operator, "st-mary")
 	w.must(err)
-	return w
 }
 
 // node is another node's view of the same company.
@@ -106,6 +127,10 @@ func (w *company) node(d *db.DB) (*People, *Sessions) {
 		URL: consoleURL, Clock: w.clock,
 	})
 	w.must(err)
+	if w.quick {
+		people.hasher, err = credential.NewQuickHasher(people.Peppers...)
+		w.must(err)
+	}
 	w.must(sessions.Refresh(ctx))
 	return people, sessions
 }

@@ -145,7 +145,7 @@ func (s *People) ConfirmTOTP(ctx context.Context, p principal.Principal, ceremon
 // enrol stores a second factor, makes recovery codes with the first one, and
 // rotates the session, in which the factor has just been shown.
 func (s *People) enrol(ctx context.Context, p principal.Principal, act policy.Action, factor Factor, target string, save func(pgx.Tx, uuid.UUID) error) (out Enrolled, err error) {
-	codes, stored, err := credential.NewRecoveryCodes()
+	codes, stored, err := s.hasher.NewRecoveryCodes()
 	if err != nil {
 		return out, err
 	}
@@ -351,7 +351,7 @@ func (s *People) RemovePasskey(ctx context.Context, p principal.Principal, id st
 
 // RenewRecoveryCodes makes new recovery codes, shown once; the old are void.
 func (s *People) RenewRecoveryCodes(ctx context.Context, p principal.Principal) ([]string, error) {
-	codes, stored, err := credential.NewRecoveryCodes()
+	codes, stored, err := s.hasher.NewRecoveryCodes()
 	if err != nil {
 		return nil, err
 	}

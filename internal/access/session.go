@@ -15,7 +15,6 @@ import (
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
-	"golang.org/x/crypto/bcrypt"
 )
 
 // Session is a signed-in person's session, without its secret.
@@ -56,22 +55,22 @@ type opening struct {
 
 func (s *People) mintSession() (opening, error) {
 	token, selector, secret := s.Sessions.tags.mintAs(sessionPrefix)
-	hash, err := bcrypt.GenerateFromPassword([]byte(secret), sessionCost)
+	hash, err := s.hasher.HashSecret(secret)
 	if err != nil {
-		return opening{}, fmt.Errorf("hashing a session: %w", err)
+		return opening{}, fmt.Errorf("a session: %w", err)
 	}
-	return opening{token, selector, string(hash)}, nil
+	return opening{token, selector, hash}, nil
 }
 
 // mintFor makes a new secret for a session that keeps its selector.
 func (s *People) mintFor(selector string) (opening, error) {
 	_, _, secret := s.Sessions.tags.mintAs(sessionPrefix)
 	body := selector + secret
-	hash, err := bcrypt.GenerateFromPassword([]byte(secret), sessionCost)
+	hash, err := s.hasher.HashSecret(secret)
 	if err != nil {
-		return opening{}, fmt.Errorf("hashing a session: %w", err)
+		return opening{}, fmt.Errorf("a session: %w", err)
 	}
-	return opening{sessionPrefix + body + s.Sessions.tags.tag(body), selector, string(hash)}, nil
+	return opening{sessionPrefix + body + s.Sessions.tags.tag(body), selector, hash}, nil
 }
 
 // open begins a session inside the transaction that completes a sign-in. Where

@@ -71,8 +71,6 @@ const (
 	seenEvery      = 60                     // seconds between two writes of one session's last-seen time
 	seenFlush      = 5 * time.Second
 	soughtEvery    = 200 * time.Millisecond // at most so often does an unknown token have the picture read
-	// sessionCost is the bcrypt cost of session secrets, by the reasoning of keyCost.
-	sessionCost = bcrypt.DefaultCost
 )
 
 // NewSessions makes it. It knows no session until it is refreshed.

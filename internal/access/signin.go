@@ -277,7 +277,7 @@ func (s *People) useRecoveryCode(ctx context.Context, tx pgx.Tx, person uuid.UUI
 	if err != nil {
 		return false, err
 	}
-	if err := s.slow(ctx, func() { ok = credential.CheckRecoveryCode(hash, secret) }); err != nil || !ok {
+	if err := s.slow(ctx, func() { ok = s.hasher.CheckRecoveryCode(hash, secret) }); err != nil || !ok {
 		return false, err
 	}
 	return useRecovery(ctx, tx, person, selector)

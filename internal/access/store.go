@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/missionopsai/foundry/internal/access/credential"
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
@@ -69,7 +70,7 @@ func (v *Verifier) CreateKey(ctx context.Context, d *db.DB, g *Guard, p principa
 		return Key{}, "", err
 	}
 	token, selector, secret := v.tags.mint()
-	hash, err := bcrypt.GenerateFromPassword([]byte(secret), keyCost)
+	hash, err := bcrypt.GenerateFromPassword([]byte(secret), credential.SecretCost)
 	if err != nil {
 		return Key{}, "", fmt.Errorf("hashing a key: %w", err)
 	}

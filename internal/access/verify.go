@@ -27,11 +27,6 @@ type entry struct {
 // was replaced is not lost.
 type memory = atomic.Pointer[[sha256.Size]byte]
 
-// keyCost is the bcrypt cost of API-key secrets. They are 160 random bits, so
-// the cost guards against nothing but a weakened generator; 10 is the floor
-// that control O-12 asks for (60 ms here).
-const keyCost = bcrypt.DefaultCost
-
 // Verifier answers who a token belongs to. Safe for concurrent use.
 type Verifier struct {
 	tags      *mac

@@ -50,18 +50,19 @@ func TestANewSecretIsLongAndItsURIReadable(t *testing.T) {
 }
 
 func TestRecoveryCodesAreReadAsTheyAreTyped(t *testing.T) {
-	shown, stored, err := NewRecoveryCodes()
+	h := hasher(t, 1)
+	shown, stored, err := h.NewRecoveryCodes()
 	if err != nil || len(shown) != RecoveryCodes || len(stored) != RecoveryCodes {
 		t.Fatalf("%d %d %v", len(shown), len(stored), err)
 	}
 	for _, typed := range []string{shown[0], strings.ToUpper(shown[0]), strings.ReplaceAll(shown[0], "-", ""), " " + strings.ReplaceAll(shown[0], "-", " ")} {
 		selector, secret, ok := SplitRecoveryCode(typed)
-		if !ok || selector != stored[0].Selector || !CheckRecoveryCode(stored[0].Hash, secret) {
+		if !ok || selector != stored[0].Selector || !h.CheckRecoveryCode(stored[0].Hash, secret) {
 			t.Errorf("%q is not read", typed)
 		}
 	}
 	_, other, _ := SplitRecoveryCode(shown[1])
-	if CheckRecoveryCode(stored[0].Hash, other) || CheckRecoveryCode("", other) {
+	if h.CheckRecoveryCode(stored[0].Hash, other) || h.CheckRecoveryCode("", other) {
 		t.Error("another code opens")
 	}
 	for _, bad := range []string{"", "abc", "abcde-abcde-abcde-abcd1", strings.Repeat("a", 100)} {

@@ -17,10 +17,6 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// PasswordCost is the bcrypt cost of passwords: 240 ms here. Raising it is
-// enough to have every password hashed anew at its next sign-in.
-const PasswordCost = 12
-
 // scheme names how a password becomes what bcrypt is given:
 // base64(HMAC-SHA384(pepper, NFC(password))), 64 characters. That is within
 // the 72 bytes after which bcrypt stops looking, and has no NUL byte, at which
@@ -28,13 +24,11 @@ const PasswordCost = 12
 // hashes cannot even be guessed at.
 const scheme = "hs384"
 
-// decoy is the hash of 48 random bytes that nobody kept: what is compared when
-// there is no hash to compare, so that an unknown account costs the same.
-const decoy = "$2a$12$oFHZ1XyyFmXqsriFqVHGde6GPrtfhCyzPqDCgcXsW7097USdox.IC"
-
-// Hasher hashes passwords under a pepper. Safe for concurrent use.
+// Hasher hashes passwords under a pepper, and random secrets without one. Safe
+// for concurrent use.
 type Hasher struct {
 	peppers []pepper
+	costs
 	compare func(hash, password []byte) error // bcrypt's; counted in tests
 }
 
@@ -46,7 +40,7 @@ type pepper struct {
 // NewHasher makes a hasher. The first pepper is in use; the others open hashes
 // made before it was rotated.
 func NewHasher(peppers ...[]byte) (*Hasher, error) {
-	h := &Hasher{compare: bcrypt.CompareHashAndPassword}
+	h := &Hasher{costs: full, compare: bcrypt.CompareHashAndPassword}
 	for _, key := range peppers {
 		if len(key) < 32 {
 			return nil, errors.New("a password pepper needs 32 bytes")
@@ -63,7 +57,7 @@ func NewHasher(peppers ...[]byte) (*Hasher, error) {
 // Hash returns what is stored of a password: hs384:<pepper id>:<bcrypt>.
 func (h *Hasher) Hash(password string) (string, error) {
 	p := h.peppers[0]
-	hash, err := bcrypt.GenerateFromPassword(p.mac(password), PasswordCost)
+	hash, err := bcrypt.GenerateFromPassword(p.mac(password), h.password)
 	if err != nil {
 		return "", fmt.Errorf("hashing a password: %w", err)
 	}
@@ -77,7 +71,7 @@ func (h *Hasher) Hash(password string) (string, error) {
 func (h *Hasher) Verify(stored, password string) (ok, stale bool) {
 	p, hash, known := h.find(stored)
 	if !known {
-		p, hash = h.peppers[0], decoy
+		p, hash = h.peppers[0], h.passwordDecoy
 	}
 	fits := len(password) <= MaxPasswordBytes
 	if !fits {
@@ -85,7 +79,7 @@ func (h *Hasher) Verify(stored, password string) (ok, stale bool) {
 	}
 	match := h.compare([]byte(hash), p.mac(password)) == nil
 	cost, err := bcrypt.Cost([]byte(hash))
-	return match && known && fits, p.id != h.peppers[0].id || err != nil || cost != PasswordCost
+	return match && known && fits, p.id != h.peppers[0].id || err != nil || cost != h.password
 }
 
 // find takes a stored value apart.

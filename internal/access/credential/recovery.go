@@ -5,8 +5,6 @@ import (
 	"encoding/base32"
 	"fmt"
 	"strings"
-
-	"golang.org/x/crypto/bcrypt"
 )
 
 // A recovery code is twenty characters of base32 in groups of five: a selector
@@ -16,7 +14,6 @@ const (
 	RecoveryCodes          = 10
 	recoverySelectorLength = 5
 	recoveryLength         = 20
-	recoveryCost           = bcrypt.DefaultCost // 75 random bits need no more; O-12 asks for a floor
 )
 
 // RecoveryCode is a code as it is stored.
@@ -28,7 +25,7 @@ type RecoveryCode struct {
 var recoveryEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // NewRecoveryCodes makes a set: what is shown once, and what is stored.
-func NewRecoveryCodes() (shown []string, stored []RecoveryCode, err error) {
+func (h *Hasher) NewRecoveryCodes() (shown []string, stored []RecoveryCode, err error) {
 	taken := map[string]bool{}
 	for len(shown) < RecoveryCodes {
 		var raw [13]byte
@@ -38,11 +35,11 @@ func NewRecoveryCodes() (shown []string, stored []RecoveryCode, err error) {
 			continue
 		}
 		taken[code[:recoverySelectorLength]] = true
-		hash, err := bcrypt.GenerateFromPassword([]byte(code[recoverySelectorLength:]), recoveryCost)
+		hash, err := h.HashSecret(code[recoverySelectorLength:])
 		if err != nil {
-			return nil, nil, fmt.Errorf("hashing a recovery code: %w", err)
+			return nil, nil, fmt.Errorf("a recovery code: %w", err)
 		}
-		stored = append(stored, RecoveryCode{code[:recoverySelectorLength], string(hash)})
+		stored = append(stored, RecoveryCode{code[:recoverySelectorLength], hash})
 		shown = append(shown, code[:5]+"-"+code[5:10]+"-"+code[10:15]+"-"+code[15:])
 	}
 	return shown, stored, nil
@@ -73,13 +70,10 @@ func SplitRecoveryCode(text string) (selector, secret string, ok bool) {
 
 // CheckRecoveryCode compares a code's secret with its hash. An empty hash
 // costs as much as a wrong code.
-func CheckRecoveryCode(hash, secret string) bool {
-	if hash == "" {
-		_ = bcrypt.CompareHashAndPassword([]byte(recoveryDecoy), []byte(secret))
-		return false
+func (h *Hasher) CheckRecoveryCode(hash, secret string) bool {
+	known := hash != ""
+	if !known {
+		hash = h.secretDecoy
 	}
-	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(secret)) == nil
+	return h.compare([]byte(hash), []byte(secret)) == nil && known
 }
-
-// recoveryDecoy is the hash of 48 random bytes that nobody kept.
-const recoveryDecoy = "$2a$10$bNIgZhVeexnUhmsfIwXrCukGe5dvA8dIBj0gHWQtsd9f8ZeO4L./G"
