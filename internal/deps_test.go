@@ -22,6 +22,7 @@ keys
 audit
 access
 notify evidence
+backup
 gateway
 api console
 daemon
@@ -42,6 +43,14 @@ credential policy
 access
 `
 
+// backupParts lists the packages inside backup, by the same rule.
+const backupParts = `
+target
+engine
+pgbackrest restic kit mirror scratch
+backup
+`
+
 const module = "github.com/missionopsai/foundry/internal/"
 
 func TestNoPackageImportsUpwards(t *testing.T) {
@@ -52,6 +61,9 @@ func TestNoPackageImportsUpwards(t *testing.T) {
 		t.Error(bad)
 	}
 	for _, bad := range check("access", accessParts, 1) {
+		t.Error(bad)
+	}
+	for _, bad := range check("backup", backupParts, 1) {
 		t.Error(bad)
 	}
 }
