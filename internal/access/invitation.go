@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"crypto/subtle"
 	"fmt"
 	"net/url"
 	"time"
@@ -11,10 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
-	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
-	"golang.org/x/crypto/bcrypt"
 )
 
 // Kinds of invitation.
@@ -77,10 +74,6 @@ type Acceptance struct {
 	Password string // empty: enrols a passkey in the session that this opens
 }
 
-// recoveryLife is how long a recovery link works: it opens more than an
-// invitation does.
-const recoveryLife = 24 * time.Hour
-
 // Invite invites an address to an organisation, or to the platform. The token
 // is returned once, for the inviter to pass on where no mail is sent.
 func (s *People) Invite(ctx context.Context, p principal.Principal, in NewInvitation) (Invitation, string, error) {
@@ -121,33 +114,6 @@ func noAdministrator(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// Recover makes a link with which a person who lost what they sign in with
-// chooses anew. What they had ends when the link is used.
-func (s *People) Recover(ctx context.Context, p principal.Principal, person uuid.UUID) (Invitation, string, error) {
-	stored, memberships, err := s.person(ctx, person)
-	if err != nil {
-		return Invitation{}, "", err
-	}
-	// Whoever belongs to the platform or to several organisations is
-	// recovered by the platform: an organisation must not take over what it
-	// does not have alone.
-	org := uuid.Nil
-	if len(memberships) == 1 {
-		org = memberships[0].Organisation
-	}
-	if err := s.Guard.Authorise(ctx, p, "person.reset", policy.Resource{ID: person.String(), Organisation: org}); err != nil {
-		return Invitation{}, "", err
-	}
-	if stored.Status != "active" {
-		return Invitation{}, "", errPersonUnknown
-	}
-	who, err := s.reveal(ctx, stored)
-	if err != nil {
-		return Invitation{}, "", err
-	}
-	return s.invite(ctx, p, InviteRecovery, "person.reset", &person, NewInvitation{Organisation: org, Email: who.Email, Name: who.Name})
-}
-
 // invite stores an invitation of any kind and has it delivered.
 func (s *People) invite(ctx context.Context, p principal.Principal, kind, act string, person *uuid.UUID, in NewInvitation) (Invitation, string, error) {
 	var err error
@@ -172,6 +138,11 @@ func (s *People) invite(ctx context.Context, p principal.Principal, kind, act st
 			target = person.String()
 		}
 		return within(ctx, tx, in.Organisation, func() error {
+			if kind == InviteRecovery { // of several links, the last one opens
+				if err := revokeRecoveries(ctx, tx, *person); err != nil {
+					return err
+				}
+			}
 			if err := insertInvitation(ctx, tx, &i, life); err != nil {
 				return fmt.Errorf("storing an invitation: %w", err)
 			}
@@ -314,237 +285,4 @@ func (s *People) ResendInvitation(ctx context.Context, p principal.Principal, id
 		return Invitation{}, "", err
 	}
 	return next.Invitation, token, nil
-}
-
-var errInvitation = problem.New(problem.Unauthenticated, "invitation-invalid", "This invitation is not valid, was used, or has expired.").
-	WithMend("Ask whoever invited you for a new one.")
-
-// openToken finds the open invitation that a token belongs to, at the price of
-// a bcrypt.
-func (s *People) openToken(ctx context.Context, token string) (i storedInvitation, err error) {
-	selector, secret, tag, ok := splitAs(invitationPrefix, token)
-	if !ok || !s.invites.genuine(selector, secret, tag) {
-		return i, errInvitation
-	}
-	err = s.DB.Read(ctx, func(tx pgx.Tx) error { i, err = invitationByID(ctx, tx, selector); return err })
-	if gone(err) {
-		return i, errInvitation
-	}
-	if err != nil {
-		return i, err
-	}
-	match := false
-	if err := s.slow(ctx, func() { match = bcrypt.CompareHashAndPassword([]byte(i.hash), []byte(secret)) == nil }); err != nil {
-		return i, err
-	}
-	if !match || i.Status(s.Clock()) != "open" {
-		return i, errInvitation
-	}
-	return i, nil
-}
-
-// OpenInvitation shows an invitation to who holds its token. known says that
-// the address belongs to somebody who has an account: they sign in and Join;
-// everybody else uses Accept.
-func (s *People) OpenInvitation(ctx context.Context, c Client, token string) (shown Invitation, known bool, err error) {
-	if err := s.limit(ctx, c); err != nil {
-		return shown, false, err
-	}
-	i, err := s.openToken(ctx, token)
-	if err != nil {
-		return shown, false, err
-	}
-	if known, err = s.known(ctx, i.mac); err != nil {
-		return shown, false, err
-	}
-	shown, err = s.revealInvitation(ctx, i)
-	return shown, known && i.Kind != InviteRecovery, err
-}
-
-func (s *People) known(ctx context.Context, mac []byte) (known bool, err error) {
-	err = s.DB.Read(ctx, func(tx pgx.Tx) error {
-		_, err := activeByAddress(ctx, tx, mac)
-		known = err == nil
-		if gone(err) {
-			return nil
-		}
-		return err
-	})
-	return known, err
-}
-
-// Accept makes the account that an invitation is for, or sets anew how the
-// person of a recovery link signs in, and opens a session. With a role that
-// demands a second factor, the session is for enrolling one first.
-func (s *People) Accept(ctx context.Context, c Client, token string, a Acceptance) (in SignedIn, err error) {
-	if err := s.limit(ctx, c); err != nil {
-		return in, err
-	}
-	i, err := s.openToken(ctx, token)
-	if err != nil {
-		return in, err
-	}
-	shown, err := s.revealInvitation(ctx, i)
-	if err != nil {
-		return in, err
-	}
-	if a.Name == "" || i.Kind == InviteRecovery {
-		a.Name = shown.Name
-	}
-	if a.Name, err = checkName(a.Name); err != nil {
-		return in, err
-	}
-	if a.Password == "" && !s.PasskeysOffered() {
-		return in, problem.New(problem.Invalid, "password-missing", "Choose a password: passkeys are not offered at this address.").WithField("password")
-	}
-	hash := ""
-	if a.Password != "" {
-		if hash, err = s.hash(ctx, a.Password, shown.Email, a.Name); err != nil {
-			return in, err
-		}
-	}
-	if i.Kind == InviteRecovery {
-		return s.acceptRecovery(ctx, c, i, hash)
-	}
-	return s.acceptNew(ctx, c, i, shown.Email, a.Name, hash)
-}
-
-var errAccountExists = problem.New(problem.Conflict, "account-exists", "This address has an account already.").WithMend("Sign in with it, and open the invitation again.")
-
-// acceptNew makes the person of an invitation. An invitation to an address
-// that has an account never sets its password: whoever can read a mailbox
-// could take the account over.
-func (s *People) acceptNew(ctx context.Context, c Client, i storedInvitation, email, name, hash string) (in SignedIn, err error) {
-	id := uuid.Must(uuid.NewV7())
-	sealedEmail, err := s.sealText(ctx, "people", "email_sealed", id.String(), email)
-	if err != nil {
-		return in, err
-	}
-	sealedName, err := s.sealText(ctx, "people", "name_sealed", id.String(), name)
-	if err != nil {
-		return in, err
-	}
-	err = s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		if err := insertPerson(ctx, tx, id, i.mac, sealedEmail, sealedName, hash); err != nil {
-			return err
-		}
-		m, err := s.join(ctx, tx, asPerson(id), i, id)
-		if err != nil {
-			return err
-		}
-		in, err = s.open(ctx, tx, id, []Membership{m}, c, "invitation", false)
-		return err
-	})
-	if duplicate(err) {
-		return SignedIn{}, errAccountExists
-	}
-	if err != nil {
-		return SignedIn{}, err
-	}
-	s.settle(ctx, in.Token)
-	return in, nil
-}
-
-// join takes the invitation and makes the membership, in its organisation.
-func (s *People) join(ctx context.Context, tx pgx.Tx, p principal.Principal, i storedInvitation, person uuid.UUID) (m Membership, err error) {
-	if i.Kind == InviteBootstrap {
-		if err := bootstrapOnce(ctx, tx); err != nil {
-			return m, err
-		}
-	}
-	err = within(ctx, tx, i.Organisation, func() error {
-		if taken, err := acceptInvitation(ctx, tx, i.ID, person); err != nil || !taken {
-			return orElse(err, errInvitation)
-		}
-		if m, err = addMembership(ctx, tx, i.Organisation, person, i.RoleNames); err != nil {
-			return err
-		}
-		return audit.Append(ctx, tx, p, i.Organisation, "invitation.accept", i.ID, map[string]any{"person": person, "roles": i.RoleNames})
-	})
-	return m, err
-}
-
-// bootstrapOnce lets one bootstrap invitation be accepted at a time, and only
-// while there is no administrator.
-func bootstrapOnce(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('foundry.person.bootstrap'))`); err != nil {
-		return err
-	}
-	return noAdministrator(ctx, tx)
-}
-
-// acceptRecovery replaces everything that a person signs in with.
-func (s *People) acceptRecovery(ctx context.Context, c Client, i storedInvitation, hash string) (in SignedIn, err error) {
-	person := *i.Person
-	stored, memberships, err := s.person(ctx, person)
-	if err != nil {
-		return in, err
-	}
-	err = s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		if active, err := holdActive(ctx, tx, person); err != nil || !active {
-			return orElse(err, errInvitation)
-		}
-		err := within(ctx, tx, i.Organisation, func() error {
-			taken, err := acceptInvitation(ctx, tx, i.ID, person)
-			if err != nil || !taken {
-				return orElse(err, errInvitation)
-			}
-			return audit.Append(ctx, tx, asPerson(person), i.Organisation, "invitation.accept", i.ID, map[string]any{"person": person, "kind": i.Kind})
-		})
-		if err != nil {
-			return err
-		}
-		if _, err := removeFactors(ctx, tx, person); err != nil {
-			return err
-		}
-		if err := endCeremonies(ctx, tx, person); err != nil {
-			return err
-		}
-		if _, err := endSessions(ctx, tx, person, "recovered", ""); err != nil {
-			return err
-		}
-		if _, err := clearFailures(ctx, tx, stored.mac); err != nil {
-			return err
-		}
-		if hash != "" {
-			if err := setPassword(ctx, tx, person, hash); err != nil {
-				return err
-			}
-		}
-		in, err = s.open(ctx, tx, person, memberships, c, "recovery", false)
-		return err
-	})
-	if err != nil {
-		return SignedIn{}, err
-	}
-	s.settle(ctx, in.Token)
-	return in, nil
-}
-
-// Join accepts an invitation as somebody who has an account and is signed in.
-// It must be for their address. The session continues there with a new token.
-func (s *People) Join(ctx context.Context, p principal.Principal, token string) (in SignedIn, err error) {
-	i, err := s.openToken(ctx, token)
-	if err != nil {
-		return in, err
-	}
-	who, _, err := s.caller(ctx, p)
-	if err != nil {
-		return in, err
-	}
-	if i.Kind == InviteRecovery || subtle.ConstantTimeCompare(i.mac, who.mac) != 1 {
-		err := audit.Deny(ctx, s.DB, p, i.Organisation, "invitation.accept", i.ID, nil)
-		return in, orElse(err, problem.New(problem.Denied, "invitation-other", "This invitation is for another address.").WithMend("Sign in as the person it is for."))
-	}
-	err = s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		if _, err := s.join(ctx, tx, p, i, who.ID); err != nil {
-			return err
-		}
-		return db.Touch(ctx, tx)
-	})
-	if err != nil {
-		return in, err
-	}
-	s.settle(ctx, "")
-	return s.Enter(ctx, p, i.Organisation)
 }
