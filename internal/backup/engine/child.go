@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -29,6 +30,10 @@ type Child struct {
 	// from one goroutine at a time. It may be nil. Lines are not redacted yet.
 	Line   func(line string)
 	Redact []string // secrets that must not come out again in any text
+	// Started is told the process id once the program runs. It may be nil.
+	Started func(pid int)
+	Stop    syscall.Signal // asks it to stop; zero: SIGTERM
+	Quiet   bool           // Output.Out stays empty: for programs that say much, line by line
 }
 
 // Output is what a program wrote: all of its standard output, up to 64 MiB,
@@ -63,13 +68,22 @@ func (c Child) Run(ctx context.Context) (Output, error) {
 	cmd.Dir, cmd.Env = c.Dir, slices.Concat([]string{"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, c.Env)
 	cmd.Stdin = strings.NewReader(c.Stdin)
 	cmd.SysProcAttr = childAttributes(c.As)
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, cmp.Or(c.Stop, syscall.SIGTERM)) }
 	cmd.WaitDelay = termination
 	seen := &lines{each: c.Line, redact: c.redact}
 	var out limited
 	stdout, stderr := seen.writer(), seen.writer()
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, stdout), stderr
-	err := cmd.Run()
+	if c.Quiet {
+		cmd.Stdout = stdout
+	}
+	err := cmd.Start()
+	if err == nil {
+		if c.Started != nil {
+			c.Started(cmd.Process.Pid)
+		}
+		err = cmd.Wait()
+	}
 	if cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left of its group
 	}
