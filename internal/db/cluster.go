@@ -41,6 +41,7 @@ type Cluster struct {
 	srv  server
 	at   layout
 	held *os.File
+	args []string // of the server, over its configuration file
 	life supervisor
 }
 

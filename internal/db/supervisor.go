@@ -87,7 +87,8 @@ func (s *supervisor) run() {
 // serve runs the server once, to its end, and returns what it wrote.
 func (s *supervisor) serve(started time.Time) (string, error) {
 	c := s.c
-	cmd := exec.Command(filepath.Join(c.srv.dir, "postgres"), "-D", c.at.data, "-c", "config_file="+filepath.Join(c.at.etc, "postgresql.conf"))
+	args := append([]string{"-D", c.at.data, "-c", "config_file=" + filepath.Join(c.at.etc, "postgresql.conf")}, c.args...)
+	cmd := exec.Command(filepath.Join(c.srv.dir, "postgres"), args...)
 	cmd.Dir = c.at.dir
 	cmd.Env = serverEnvironment()
 	cmd.SysProcAttr = c.who.attributes()
