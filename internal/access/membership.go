@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access/policy"
+	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -111,7 +112,8 @@ var errLastAdministrator = problem.New(problem.Conflict, "administrator-last", "
 
 // SetRoles replaces what a member may be in an organisation (zero: on the
 // platform); no roles end the membership. The member's sessions end, so that
-// what they may do now is what they sign in to.
+// what they may do now is what they sign in to, and so do the invitations that
+// they made and may not make any more.
 func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, person uuid.UUID, roles principal.Roles) (m Membership, err error) {
 	if err := checkRoles(org, roles); err != nil {
 		return m, err
@@ -121,6 +123,10 @@ func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, perso
 		action = "membership.remove"
 	}
 	if err := s.Guard.Authorise(ctx, p, policy.Action(action), policy.Resource{ID: person.String(), Organisation: org}); err != nil {
+		return m, err
+	}
+	open, err := s.invitedBeyond(ctx, org, person, roles)
+	if err != nil {
 		return m, err
 	}
 	err = s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
@@ -157,6 +163,9 @@ func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, perso
 		if err := record(ctx, tx, p, org, action, person.String(), details); err != nil {
 			return err
 		}
+		if err := s.withdraw(ctx, tx, p, person, open); err != nil {
+			return err
+		}
 		return db.Touch(ctx, tx)
 	})
 	if err != nil {
@@ -164,4 +173,53 @@ func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, perso
 	}
 	s.settle(ctx, "")
 	return m, nil
+}
+
+// invitedBeyond finds the organisations in which a person has open invitations
+// that they could not make with new roles in org.
+func (s *People) invitedBeyond(ctx context.Context, org, person uuid.UUID, roles principal.Roles) (out []uuid.UUID, err error) {
+	held := map[uuid.UUID]principal.Roles{}
+	var places []uuid.UUID
+	err = s.DB.Read(ctx, func(tx pgx.Tx) error {
+		memberships, err := membershipsOf(ctx, tx, person)
+		if err != nil {
+			return err
+		}
+		for _, m := range memberships {
+			held[m.Organisation] = m.Roles
+		}
+		places, _, err = openInvitations(ctx, tx, asPerson(person).String(), nil)
+		return err
+	})
+	held[org] = roles
+	for _, place := range places {
+		if !s.mayInvite(person, place, place, held[place]) && !s.mayInvite(person, uuid.Nil, place, held[uuid.Nil]) {
+			out = append(out, place)
+		}
+	}
+	return out, err
+}
+
+// mayInvite reports whether roles held in one place are enough to invite to another.
+func (s *People) mayInvite(person, from, to uuid.UUID, roles principal.Roles) bool {
+	p := asPerson(person)
+	p.Organisation, p.Roles, p.SecondFactor = from, roles, s.Clock()
+	return s.Guard.Decide(p, "person.invite", policy.Resource{Organisation: to}).Allowed
+}
+
+// withdraw ends what a person made in the given organisations and nobody accepted.
+func (s *People) withdraw(ctx context.Context, tx pgx.Tx, p principal.Principal, person uuid.UUID, places []uuid.UUID) error {
+	for _, place := range places {
+		err := within(ctx, tx, place, func() error {
+			n, err := revokeInvitations(ctx, tx, asPerson(person).String(), nil)
+			if err != nil || n == 0 {
+				return err
+			}
+			return audit.Append(ctx, tx, p, place, "invitation.revoke", person.String(), map[string]any{"invitations": n, "reason": "roles-changed"})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

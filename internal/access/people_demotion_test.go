@@ -1,0 +1,53 @@
+package access
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/principal"
+)
+
+// What an administrator has sent out does not outlive the role: otherwise who
+// is about to be removed leaves a door open for themselves.
+func TestWhoMayNoLongerInviteHasNoOpenInvitations(t *testing.T) {
+	w := newCompany(t)
+	other, err := CreateOrganisation(ctx, w.d, w.guard, operator, "other")
+	w.must(err)
+	w.join("root@example.org", uuid.Nil, principal.PlatformAdministrator)
+	vera := w.join("vera@example.org", w.org.ID, principal.Viewer)
+	for name, c := range map[string]struct {
+		org, invitesTo uuid.UUID
+		before, after  principal.Roles
+	}{
+		"an administrator who becomes a viewer":              {w.org.ID, w.org.ID, principal.RolesOf(principal.Administrator), principal.RolesOf(principal.Viewer)},
+		"an administrator who leaves":                        {w.org.ID, w.org.ID, principal.RolesOf(principal.Administrator), 0},
+		"staff of the platform that invites to the platform": {uuid.Nil, uuid.Nil, principal.RolesOf(principal.PlatformAdministrator), principal.RolesOf(principal.PlatformOperator)},
+		"staff of the platform that invites to a client":     {uuid.Nil, other.ID, principal.RolesOf(principal.PlatformAdministrator), principal.RolesOf(principal.PlatformOperator)},
+	} {
+		m := w.join(uuid.NewString()+"@example.org", c.org, c.before.List()...)
+		role := principal.Administrator
+		if c.invitesTo == uuid.Nil {
+			role = principal.PlatformAdministrator
+		}
+		_, token, err := w.people.Invite(ctx, m.in.Principal, NewInvitation{Organisation: c.invitesTo, Email: "back-" + uuid.NewString() + "@example.org", Name: "Back Door", Roles: principal.RolesOf(role)})
+		w.must(err)
+		links := []string{token}
+		if c.org == w.org.ID {
+			_, link, err := w.people.Recover(ctx, m.in.Principal, vera.id)
+			w.must(err)
+			links = append(links, link)
+		}
+		_, err = w.people.SetRoles(ctx, operator, c.org, m.id, c.before)
+		w.must(err)
+		if _, _, err := w.people.OpenInvitation(ctx, w.client(), token); err != nil {
+			t.Errorf("%s: the invitation ended although the role is the same: %v", name, err)
+		}
+		_, err = w.people.SetRoles(ctx, operator, c.org, m.id, c.after)
+		w.must(err)
+		for _, link := range links {
+			if _, err := w.people.Accept(ctx, w.client(), link, Acceptance{Password: otherGood}); err == nil {
+				t.Errorf("%s: a link outlived the role", name)
+			}
+		}
+	}
+}
