@@ -53,6 +53,14 @@ var isolations = []isolation{
 		WHERE r.rolname = ANY (@running) AND ` + userSchema + ` AND has_schema_privilege(r.oid, n.oid, 'CREATE') AND NOT r.rolsuper`,
 		"The database role %[1]s may create objects in schema %[2]s, and could put its own in the place of real ones.",
 		"As an administrator: REVOKE CREATE ON SCHEMA %[2]s FROM %[1]s, PUBLIC."},
+	{"backup-power",
+		`SELECT r.rolname::text, v.what FROM pg_roles r, LATERAL (VALUES (rolsuper, 'SUPERUSER'), (rolbypassrls, 'BYPASSRLS'),
+			(rolcreaterole, 'CREATEROLE'), (rolcreatedb, 'CREATEDB'), (rolreplication, 'REPLICATION')) v (has, what)
+		WHERE v.has AND r.rolname = 'foundry_backup'
+		UNION SELECT m.rolname::text, 'membership in ' || g.rolname FROM pg_auth_members am JOIN pg_roles m ON m.oid = am.member JOIN pg_roles g ON g.oid = am.roleid
+		WHERE m.rolname = 'foundry_backup' AND g.rolname NOT IN ('pg_read_all_settings', 'pg_checkpoint')`,
+		"The database role %[1]s has %[2]s, but is only to begin and end backups.",
+		"As an administrator: ALTER ROLE %[1]s NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION, and REVOKE its memberships."},
 	{"table-unforced",
 		`SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE ` + tenant + ` AND NOT (c.relrowsecurity AND c.relforcerowsecurity)`,

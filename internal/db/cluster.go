@@ -27,6 +27,7 @@ type ClusterOptions struct {
 	Log       *slog.Logger      // nil: silent
 	Settings  map[string]string // server settings over the defaults
 	Superuser bool              // lets the bootstrap superuser sign in too: for throw-away clusters of tests
+	Archive   *Archive          // how finished WAL segments leave it; nil: they do not
 }
 
 // Cluster is a private PostgreSQL server, started and supervised by this
@@ -104,6 +105,9 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	}
 	if made == 0 {
 		return c.create(ctx)
+	}
+	if err = c.checkRecovery(); err != nil {
+		return err
 	}
 	if err = stopSurvivors(ctx, c.at.data); err != nil {
 		return err

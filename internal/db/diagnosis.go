@@ -31,6 +31,18 @@ var symptoms = []struct {
 		return problem.New(problem.Conflict, "socket-held", "Another PostgreSQL server holds the socket of the database ("+line+").").
 			WithMend("Stop that server, or choose another data directory or socket directory.")
 	}},
+	{regexp.MustCompile(`recovery ended before configured recovery target was reached`), func(_, _ string) *problem.Error {
+		return problem.New(problem.NotFound, "recovery-target-missed", "The archived WAL ends before the moment that the database was to be brought to.").
+			WithMend("Ask for an earlier moment, or for the end of what there is; a gap in the archive also ends it.")
+	}},
+	{regexp.MustCompile(`WAL ends before (end of online backup|consistent recovery point)`), func(_, _ string) *problem.Error {
+		return problem.New(problem.NotFound, "recovery-inconsistent", "The archived WAL ends before the backup itself is whole, so the database cannot be used.").
+			WithMend("Restore an older backup, or from another target.")
+	}},
+	{regexp.MustCompile(`requested timeline .* (is not a child of|does not contain)|recovery target timeline .* does not exist`), func(_, line string) *problem.Error {
+		return problem.New(problem.NotFound, "recovery-timeline", "The backup is not part of the history it was to be brought along ("+line+").").
+			WithMend("Restore a backup of that history, or follow the backup's own timeline.")
+	}},
 	{regexp.MustCompile(`database files are incompatible with server|was initialized by PostgreSQL version`), func(dir, line string) *problem.Error {
 		return problem.New(problem.Conflict, "cluster-major", "The database in "+dir+" was made by another kind of PostgreSQL server ("+line+").").
 			WithMend("Install the server that made it, or move the data with pg_upgrade after a backup.")

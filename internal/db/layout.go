@@ -220,14 +220,18 @@ func (a account) reachable(ctx context.Context, bin, dir string) error {
 	}
 	for _, path := range []string{dir, bin} {
 		if blocked := a.blockedAt(path); blocked != "" {
-			return problem.New(problem.Denied, "cluster-unreachable", fmt.Sprintf(
-				"The database runs as %s, who may not pass through %s on the way to %s.", a.name, blocked, path)).
-				WithMend(fmt.Sprintf("Choose a data directory elsewhere, such as /var/lib/foundry, or allow it with `chmod o+x %s`.", blocked)).Wrap(err)
+			return closedTo(a.name, blocked, path).Wrap(err)
 		}
 	}
 	return problem.New(problem.Denied, "cluster-unreachable", fmt.Sprintf(
 		"The database cannot be run as %s in %s: %v.", a.name, dir, err)).
 		WithMend("Run Foundry as an unprivileged user, or name another user to run the database as.").Wrap(err)
+}
+
+func closedTo(name, blocked, path string) *problem.Error {
+	return problem.New(problem.Denied, "cluster-unreachable", fmt.Sprintf(
+		"The database runs as %s, who may not pass through %s on the way to %s.", name, blocked, path)).
+		WithMend(fmt.Sprintf("Choose a directory elsewhere, such as below /var/lib/foundry, or allow it with `chmod o+x %s`.", blocked))
 }
 
 // blockedAt names the topmost directory on the way that the permission bits

@@ -24,6 +24,11 @@ type RestoredOptions struct {
 	User     string            // as ClusterOptions.User
 	Log      *slog.Logger      // nil: silent
 	Settings map[string]string // over what a copy is given; none of apartSettings
+	// Live says that the copy is to become the live database: what it writes
+	// is forced to disk, and every WAL segment from its new timeline on is kept
+	// for the archive (archive_mode=on without a command), so that the archive
+	// has no gap once StartCluster gives it a command again.
+	Live bool
 }
 
 // apartSettings keep a restored copy from touching anything of the server that
@@ -61,12 +66,19 @@ func StartRestored(ctx context.Context, o RestoredOptions) (*Cluster, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	for _, from := range []map[string]string{copySettings, o.Settings} {
+	given := copySettings
+	if o.Live {
+		given = map[string]string{"autovacuum": "off"}
+	}
+	for _, from := range []map[string]string{given, o.Settings} {
 		for name, value := range from {
 			c.o.Settings[name] = value
 		}
 	}
 	for name, value := range apartSettings {
+		if o.Live && name == "archive_mode" {
+			value = "on"
+		}
 		c.args = append(c.args, "-c", name+"="+value)
 	}
 	if err := c.prepareRestored(ctx); err != nil {

@@ -71,6 +71,7 @@ func serverSettings(l layout) map[string]string {
 // out of the server's reach.
 func writeSettings(l layout, who account, osUser string, o ClusterOptions) error {
 	settings := serverSettings(l)
+	maps.Copy(settings, o.Archive.settings(l.data))
 	maps.Copy(settings, o.Settings)
 	var conf strings.Builder
 	conf.WriteString("# Written by Foundry at every start: changes here are lost.\n")
@@ -82,16 +83,18 @@ func writeSettings(l layout, who account, osUser string, o ClusterOptions) error
 	for _, role := range Roles {
 		names = append(names, string(role))
 	}
-	hba := "# Only the user that runs Foundry, known by the kernel, and only as Foundry's roles.\n"
+	hba := "# Only the user that runs Foundry, known by the kernel, and only as Foundry's roles;\n# and the server's own user, only to back it up.\n"
 	if o.Superuser {
 		names = append(names, superuser)
 	} else {
 		hba += "local all " + superuser + " reject\n"
 	}
+	hba += fmt.Sprintf("local %s %s peer map=foundry\nlocal all %s reject\n", MaintenanceDatabase, Backup, Backup)
 	hba += "local all all peer map=foundry\n"
 	for _, name := range names {
 		fmt.Fprintf(&ident, "foundry \"%s\" %s\n", osUser, name)
 	}
+	fmt.Fprintf(&ident, "foundry \"%s\" %s\n", who.name, Backup)
 	for name, text := range map[string]string{"postgresql.conf": conf.String(), "pg_hba.conf": hba, "pg_ident.conf": ident.String()} {
 		if err := replaceFile(filepath.Join(l.etc, name), text, who.gid); err != nil {
 			return err
