@@ -104,7 +104,7 @@ func parseVKey(vkey string) (*verifier, error) {
 	id, text, ok2 := strings.Cut(rest, "+")
 	hash, err1 := strconv.ParseUint(id, 16, 32)
 	raw, err2 := base64.StdEncoding.Strict().DecodeString(text)
-	if !ok1 || !ok2 || err1 != nil || err2 != nil || len(id) != 8 || len(raw) != 1+ed25519.PublicKeySize || name == "" || strings.ContainsAny(name, " \n\t") {
+	if !ok1 || !ok2 || err1 != nil || err2 != nil || fmt.Sprintf("%08x", hash) != id || len(raw) != 1+ed25519.PublicKeySize || name == "" || strings.ContainsAny(name, " \n\t") {
 		return nil, bad
 	}
 	v := &verifier{name: name, hash: uint32(hash), alg: raw[0], key: ed25519.PublicKey(raw[1:])}

@@ -90,7 +90,7 @@ func write(t Template, locale string, fields map[string]string) (text, error) {
 	if !ok || strings.Contains(subject, "\n") || out.Len() > maxBody {
 		return text{}, fmt.Errorf("the %s template does not give a subject and a body", t)
 	}
-	html, err := writeHTML(locale, subject, body)
+	html, err := writeHTML(locale, subject, body, fields["link"])
 	if err != nil {
 		return text{}, err
 	}
@@ -134,13 +134,15 @@ type paragraph struct {
 	Link  string
 }
 
-func writeHTML(locale, subject, body string) (string, error) {
+// writeHTML writes the HTML part. The only thing in it to click on is the
+// message's own link: a field that happens to be an address stays words.
+func writeHTML(locale, subject, body, link string) (string, error) {
 	var parts []paragraph
 	for p := range strings.SplitSeq(body, "\n\n") {
 		p = strings.TrimSpace(p)
 		switch {
 		case p == "":
-		case safeLink(p) && !strings.ContainsAny(p, " \n"):
+		case p == link:
 			parts = append(parts, paragraph{Link: p})
 		default:
 			parts = append(parts, paragraph{Lines: strings.Split(p, "\n")})

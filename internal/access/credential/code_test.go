@@ -1,7 +1,11 @@
 package credential
 
 import (
+	"crypto/hmac"
+	"crypto/sha1"
 	"encoding/base32"
+	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +82,36 @@ func FuzzSplitRecoveryCode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if selector, secret, ok := SplitRecoveryCode(text); ok && len(selector)+len(secret) != recoveryLength {
 			t.Fatalf("%q gave %q %q", text, selector, secret)
+		}
+	})
+}
+
+// The standard library's arithmetic of a code (RFC 4226, 5.3) beside the
+// package's: whatever is typed, it counts exactly if it is the code of a step
+// that may be used.
+func FuzzCheckTOTP(f *testing.F) {
+	const secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+	f.Add("081804", int64(1111111109), int64(0))
+	f.Add("081 804", int64(1111111109), int64(37037036))
+	f.Add("0-8-1 8 0 4", int64(0), int64(-5))
+	f.Add("０８１８０４", int64(1111111109), int64(0))
+	key := []byte("12345678901234567890")
+	f.Fuzz(func(t *testing.T, typed string, at, last int64) {
+		at &= 1<<40 - 1
+		step, ok := CheckTOTP(secret, typed, time.Unix(at, 0), last)
+		code := strings.NewReplacer(" ", "", "-", "").Replace(typed)
+		want, found := int64(0), false
+		for s := at/30 - 1; s <= at/30+1 && !found; s++ {
+			m := hmac.New(sha1.New, key)
+			_ = binary.Write(m, binary.BigEndian, max(s, 0))
+			sum := m.Sum(nil)
+			n := binary.BigEndian.Uint32(sum[sum[19]&15:]) & 0x7fffffff % 1_000_000
+			if s > last && code == fmt.Sprintf("%06d", n) {
+				want, found = s, true
+			}
+		}
+		if ok != found || step != want {
+			t.Errorf("%q at %d after %d: %d %v, want %d %v", typed, at, last, step, ok, want, found)
 		}
 	})
 }
