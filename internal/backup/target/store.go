@@ -2,8 +2,17 @@ package target
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
+
+	"github.com/missionopsai/foundry/internal/problem"
 )
 
 // File is one file that a target holds, below the target's path.
@@ -28,4 +37,159 @@ type Store interface {
 	// Delete removes a file. One that is not there is no error.
 	Delete(ctx context.Context, name string) error
 	Close() error
+}
+
+// Store opens the target for single files. The caller closes it.
+func (t Target) Store(ctx context.Context) (Store, error) {
+	switch t.Kind {
+	case S3Bucket:
+		return NewS3(t)
+	case SFTPHost:
+		return DialSFTP(ctx, t)
+	}
+	return directory{t.Name, t.Path}, nil
+}
+
+// directory is the store of a directory on this machine or on one that is mounted.
+type directory struct{ name, path string }
+
+func (d directory) Close() error { return nil }
+
+// List implements Store.
+func (d directory) List(ctx context.Context, prefix string) (files []File, err error) {
+	if err := d.there(); err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(d.path, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || ctx.Err() != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		name, err := filepath.Rel(d.path, p)
+		if err != nil || name == "." {
+			return err
+		}
+		if name = filepath.ToSlash(name); e.IsDir() {
+			if !strings.HasPrefix(name+"/", prefix) && !strings.HasPrefix(prefix, name+"/") {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if info, err := e.Info(); err == nil && e.Type().IsRegular() && strings.HasPrefix(name, prefix) {
+			files = append(files, File{Name: name, Size: info.Size(), Modified: info.ModTime()})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	return files, nil
+}
+
+// Open implements Store.
+func (d directory) Open(_ context.Context, name string) (io.ReadCloser, error) {
+	if err := errors.Join(fileName(name), d.there()); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(d.path, name))
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	return f, nil
+}
+
+// Put implements Store. The file is on the disk when it returns.
+func (d directory) Put(_ context.Context, name string, content []byte) error {
+	if err := errors.Join(fileName(name), d.there()); err != nil {
+		return err
+	}
+	path := filepath.Join(d.path, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return d.explain(err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".foundry-*")
+	if err != nil {
+		return d.explain(err)
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return d.explain(err)
+	}
+	return nil
+}
+
+// Delete implements Store.
+func (d directory) Delete(_ context.Context, name string) error {
+	if err := errors.Join(fileName(name), d.there()); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(d.path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return d.explain(err)
+	}
+	return nil
+}
+
+// there keeps a mount that is away from looking like an empty target.
+func (d directory) there() error {
+	if info, err := os.Stat(d.path); err != nil || !info.IsDir() {
+		return gone(d.name, "path", errors.Join(err, errors.New(d.path+" is not a directory")))
+	}
+	return nil
+}
+
+func (d directory) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fileMissing(d.name).Wrap(err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return full(d.name).Wrap(err)
+	case errors.Is(err, syscall.EROFS):
+		return readOnly(d.name).Wrap(err)
+	case errors.Is(err, fs.ErrPermission):
+		return denied(d.name, "This user may not do that there.").Wrap(err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return gone(d.name, "path", err)
+}
+
+// fileName refuses names that would leave the target's path.
+func fileName(name string) error {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") {
+		return problem.New(problem.Invalid, "target-file-name", "This is not the name of a file at a target.")
+	}
+	return nil
+}
+
+func isMissing(err error) bool {
+	var p *problem.Error
+	return errors.As(err, &p) && p.Code == "target-file-missing"
+}
+
+func fileMissing(name string) *problem.Error {
+	return problem.New(problem.NotFound, "target-file-missing", "The target "+name+" does not have this file.")
+}
+
+func full(name string) *problem.Error {
+	return problem.New(problem.Exhausted, "target-full", "The target "+name+" is full.").
+		WithMend("Give it more space, or shorten backup.keep_days; what is there already stays restorable.")
+}
+
+func readOnly(name string) *problem.Error {
+	return problem.New(problem.Denied, "target-read-only", "The target "+name+" can be read but not written.").
+		WithMend("Mount it, or open it, for writing; a file system that became read-only by itself has a failing disk.")
+}
+
+func denied(name, why string) *problem.Error {
+	return problem.New(problem.Denied, "target-denied", "The target "+name+" refuses. "+why).
+		WithMend("Let the account read, list and write below the target's path.")
+}
+
+func gone(name, field string, err error) *problem.Error {
+	return problem.New(problem.Unavailable, "target-gone", "The target "+name+" cannot be reached.").WithField(field).
+		WithMend("Check that it runs and that this machine reaches it; the next run tries again.").WithRetry(time.Minute).Wrap(err)
 }
