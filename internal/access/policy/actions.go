@@ -66,7 +66,7 @@ var (
 	nobody   = principal.Roles(0)
 )
 
-var rules = slices.Concat(gatewayRules, peopleRules, securityRules, platformRules)
+var rules = slices.Concat(gatewayRules, peopleRules, securityRules, platformRules, continuityRules)
 
 // gatewayRules are about organisations and the model requests of their applications.
 var gatewayRules = []rule{
@@ -209,6 +209,17 @@ var platformRules = []rule{
 	{"notify.test", "send a test message", administrative, runs},
 	{"notify.retry", "send a message again", administrative | nodeAlways, runs},
 	{"notify.set", "change whom messages go to", administrative, runs},
+}
+
+// continuityRules are about backups and recovery.
+var continuityRules = []rule{
+	{"backup.read", "see backups, drills and what could be restored", read, platform},
+	{"backup.run", "make a backup now", nodeAlways, runs},
+	{"backup.drill", "restore a backup apart and prove it", nodeAlways, platform},
+	{"backup.verify", "check the repositories of backups", nodeAlways, platform},
+	{"backup.expire", "remove backups that are older than the retention", administrative | nodeAlways, runs},
+	{"backup.hold", "keep backups from being removed", administrative, watches},
+	{"backup.release", "end a hold on backups", administrative, watches},
 }
 
 // byName finds a rule; it never changes.
