@@ -1,9 +1,12 @@
 package access
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/principal"
 )
 
@@ -78,4 +81,26 @@ func TestOnlyTheLastRecoveryLinkOpens(t *testing.T) {
 	}
 	_, err = w.people.Accept(ctx, w.client(), second, Acceptance{Password: goodPassword})
 	w.wantCode(err, "invitation-invalid")
+}
+
+func TestARecoveryLinkOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
+	w := newCompany(t)
+	m := w.join("anna@example.org", w.org.ID, principal.Viewer)
+	_, link, err := w.people.Recover(ctx, operator, m.id)
+	w.must(err)
+	other, _ := w.node(dbtest.Open(t, w.cfg))
+	var wait sync.WaitGroup
+	var opened atomic.Int32
+	for _, n := range []*People{w.people, other, w.people, other} {
+		c := w.client()
+		wait.Go(func() {
+			if _, err := n.Accept(ctx, c, link, Acceptance{Password: otherGood}); err == nil {
+				opened.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	if opened.Load() != 1 {
+		t.Fatalf("one link opened %d sessions", opened.Load())
+	}
 }

@@ -173,7 +173,11 @@ func startNode(ts *testscript.TestScript, neg bool, args []string) {
 func stopNode(ts *testscript.TestScript, neg bool, args []string) {
 	nodesLock <- struct{}{}
 	r := nodes[ts.Getenv("DATA")]
+	delete(nodes, ts.Getenv("DATA"))
 	<-nodesLock
+	if r == nil {
+		ts.Fatalf("stopnode: no node runs in %q here: `node` starts one", ts.Getenv("DATA"))
+	}
 	r.stop(ts)
 	close(r.exited)
 }

@@ -1,22 +1,14 @@
 package gateway
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/uuid"
-	"github.com/missionopsai/foundry/internal/access"
-	"github.com/missionopsai/foundry/internal/gateway/journal"
-	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/sovereignty"
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/crypto/bcrypt"
 )
 
 // anthropicStream answers with a stream that tells its input at the start, and
@@ -42,37 +34,6 @@ func anthropicStream(t *testing.T, input int, whole bool) *httptest.Server {
 	return s
 }
 
-// answering is a gateway with a journal and no database, in front of the
-// fleet's own providers, and a key for it.
-func answering(t *testing.T, c Config) (g *Gateway, token string, registry *prometheus.Registry) {
-	t.Helper()
-	plain := func(in, _ []byte) ([]byte, error) { return in, nil }
-	j, err := journal.Open(t.TempDir(), journal.Options{Node: 1, Boot: 1, Seal: plain, Open: plain})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = j.Close(t.Context()) })
-	verifier := access.NewVerifier(bytes.Repeat([]byte{1}, 32))
-	budgets := ledger.NewBudgets(nil, ledger.BudgetOptions{Node: 1, Boot: 1})
-	budgets.Load(nil)
-	registry = prometheus.NewRegistry()
-	g, err = New(Options{Config: c, Node: 1, Boot: 1, Recorder: ledger.NewRecorder(j, 1, 1), Budgets: budgets, Verifier: verifier,
-		Metrics: NewMetrics(registry), Log: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, selector, secret := access.Mint(verifier)
-	hash, err := bcrypt.GenerateFromPassword([]byte(secret), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	org := access.Organisation{ID: uuid.New(), Name: "o", Status: "active"}
-	g.use(snapshot{Records: access.Records{TakenAt: time.Now(), Organisations: []access.Organisation{org},
-		Keys: []access.StoredKey{{Key: access.Key{ID: selector, Organisation: org.ID, Version: 1}, Hash: string(hash)}}},
-		Policies: map[uuid.UUID]sovereignty.Policy{org.ID: sovereignty.DefaultPolicy()}})
-	return g, token, registry
-}
-
 // The copy that is made to call a model by its provider's name counts towards
 // the memory for bodies, and is given back.
 func TestAChangedCopyOfABodyCounts(t *testing.T) {
@@ -88,7 +49,7 @@ func TestAChangedCopyOfABodyCounts(t *testing.T) {
 	t.Cleanup(up.Close)
 	p := own("a", "m")
 	p.BaseURL = up.URL
-	g, token, _ = answering(t, Config{Providers: []ProviderConfig{p}, Models: []ModelConfig{{Name: "other", Routes: []RouteConfig{{Provider: "a", Model: "m"}}}}})
+	g, token, _ = answering(t, Config{Providers: []ProviderConfig{p}, Models: []ModelConfig{{Name: "other", Routes: []RouteConfig{{Provider: "a", Model: "m"}}}}}, sovereignty.DefaultPolicy(), nil)
 	const size = 1 << 20
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions",
@@ -117,7 +78,7 @@ func TestWhatAFailedAttemptConsumedIsPaidFor(t *testing.T) {
 		p.Models[0].Price = &PriceConfig{Input: "1.00", Output: "100.00"}
 		providers = append(providers, p)
 	}
-	g, token, registry := answering(t, Config{Providers: providers, Models: []ModelConfig{{Name: "m", Routes: []RouteConfig{{Provider: "a"}, {Provider: "b"}}}}})
+	g, token, registry := answering(t, Config{Providers: providers, Models: []ModelConfig{{Name: "m", Routes: []RouteConfig{{Provider: "a"}, {Provider: "b"}}}}}, sovereignty.DefaultPolicy(), nil)
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/v1/messages", strings.NewReader(`{"model":"m","max_tokens":10,"stream":true,"messages":[{"role":"user","content":"x"}]}`))
 	r.Header.Set("X-Api-Key", token)

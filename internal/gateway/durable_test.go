@@ -10,13 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/missionopsai/foundry/internal/access"
-	"github.com/missionopsai/foundry/internal/gateway/journal"
-	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/sovereignty"
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/crypto/bcrypt"
 )
 
 // held is a gateway whose journal's disk can be made to hang, in front of one
@@ -27,7 +21,6 @@ type held struct {
 	hang  atomic.Bool
 	let   chan struct{} // closed to let the disk go on
 	asked chan struct{} // receives when the upstream is asked
-
 }
 
 func newHeld(t *testing.T, own bool) *held {
@@ -46,39 +39,16 @@ func newHeld(t *testing.T, own bool) *held {
 		_, _ = io.WriteString(w, `{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`)
 	}))
 	t.Cleanup(up.Close)
-	plain := func(in, _ []byte) ([]byte, error) { return in, nil }
-	j, err := journal.Open(t.TempDir(), journal.Options{Node: 1, Boot: 1, Seal: plain, Open: plain, Intercept: func(op, _ string) error {
+	p := ownOrThird(own)
+	p.BaseURL = up.URL
+	policy := sovereignty.DefaultPolicy()
+	policy.ThirdParties = true
+	h.g, h.token, _ = answering(t, Config{Providers: []ProviderConfig{p}}, policy, func(op, _ string) error {
 		if op == "sync" && h.hang.Load() {
 			<-h.let
 		}
 		return nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = j.Close(t.Context()) })
-	p := ownOrThird(own)
-	p.BaseURL = up.URL
-	verifier := access.NewVerifier(bytes.Repeat([]byte{1}, 32))
-	budgets := ledger.NewBudgets(nil, ledger.BudgetOptions{Node: 1, Boot: 1})
-	budgets.Load(nil)
-	h.g, err = New(Options{Config: Config{Providers: []ProviderConfig{p}}, Node: 1, Boot: 1, Recorder: ledger.NewRecorder(j, 1, 1), Budgets: budgets,
-		Verifier: verifier, Metrics: NewMetrics(prometheus.NewRegistry()), Log: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, selector, secret := access.Mint(verifier)
-	hash, err := bcrypt.GenerateFromPassword([]byte(secret), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.token = token
-	org := access.Organisation{ID: uuid.New(), Name: "o", Status: "active"}
-	policy := sovereignty.DefaultPolicy()
-	policy.ThirdParties = true
-	h.g.use(snapshot{Records: access.Records{TakenAt: time.Now(), Organisations: []access.Organisation{org},
-		Keys: []access.StoredKey{{Key: access.Key{ID: selector, Organisation: org.ID, Version: 1}, Hash: string(hash)}}},
-		Policies: map[uuid.UUID]sovereignty.Policy{org.ID: policy}})
+	})
 	return h
 }
 

@@ -67,6 +67,9 @@ func TestTheSameCharactersAreTheSamePassword(t *testing.T) {
 	if mac := p.mac("x"); len(mac) != 64 || bytes.IndexByte(mac, 0) >= 0 {
 		t.Errorf("bcrypt gets %d bytes", len(mac))
 	}
+	if bytes.Equal(p.mac(good), hasher(t, 2).peppers[0].mac(good)) {
+		t.Error("the pepper does not count: who has the database can guess")
+	}
 	if bytes.Equal(p.mac(strings.Repeat("a", 72)), p.mac(strings.Repeat("a", 72)+"b")) {
 		t.Error("a suffix after 72 bytes does not count")
 	}
