@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,6 +50,11 @@ var apartSettings = map[string]string{
 	"local_preload_libraries":   "",
 }
 
+// ownSettings say where a copy is reached and by whom, and where it writes its
+// log. They are on the command line for the same reason.
+var ownSettings = []string{"port", "unix_socket_directories", "unix_socket_permissions", "hba_file", "ident_file",
+	"logging_collector", "log_directory", "log_statement", "log_min_error_statement", "lc_messages"}
+
 // copySettings bound what a copy takes of the machine. Nothing of it has to
 // survive, hence no fsync.
 var copySettings = map[string]string{
@@ -70,12 +77,10 @@ func StartRestored(ctx context.Context, o RestoredOptions) (*Cluster, error) {
 	if o.Live {
 		given = map[string]string{"autovacuum": "off"}
 	}
-	for _, from := range []map[string]string{given, o.Settings} {
-		for name, value := range from {
-			c.o.Settings[name] = value
-		}
-	}
-	for name, value := range apartSettings {
+	maps.Copy(c.o.Settings, given)
+	maps.Copy(c.o.Settings, o.Settings)
+	for _, name := range slices.Sorted(maps.Keys(apartSettings)) {
+		value := apartSettings[name]
 		if o.Live && name == "archive_mode" {
 			value = "on"
 		}
@@ -134,6 +139,10 @@ func (c *Cluster) prepareRestored(ctx context.Context) (err error) {
 	}
 	if err = writeSettings(c.at, c.who, me.Username, c.o); err != nil {
 		return err
+	}
+	own := serverSettings(c.at)
+	for _, name := range ownSettings {
+		c.args = append(c.args, "-c", name+"="+own[name])
 	}
 	if err = stopSurvivors(ctx, c.at.data); err != nil {
 		return err
