@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -36,12 +37,13 @@ type Content struct {
 	Passphrases   map[string][]byte `json:"passphrases"` // of repositories, by PassphraseName
 	Targets       []Target          `json:"targets"`
 
-	Audit     Audit     `json:"audit"`
-	Threshold int       `json:"threshold"`
-	Shares    int       `json:"shares"`
-	Holders   []string  `json:"holders,omitempty"` // who keeps which share, in the order of the shares
-	Contacts  []Contact `json:"contacts,omitempty"`
-	Briefing  string    `json:"briefing,omitempty"`
+	Audit     Audit           `json:"audit"`
+	Expected  json.RawMessage `json:"expected,omitempty"` // what is known of the database from outside: package backup's
+	Threshold int             `json:"threshold"`
+	Shares    int             `json:"shares"`
+	Holders   []string        `json:"holders,omitempty"` // who keeps which share, in the order of the shares
+	Contacts  []Contact       `json:"contacts,omitempty"`
+	Briefing  string          `json:"briefing,omitempty"`
 }
 
 // Node says which node made the kit.
