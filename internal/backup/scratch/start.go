@@ -12,12 +12,12 @@ import (
 
 // Options say what is started.
 type Options struct {
-	Dir    string // of a Place, or wherever data was restored below
-	BinDir string // empty: the server found on this machine
-	User   string // who runs the server when this process is root; empty: as for the private cluster
-	Log    *slog.Logger
-	Live   bool          // the copy is going to be the database; see db.RestoredOptions
-	Replay time.Duration // longest wait until it answers; 0: 4 hours
+	Dir     string // of a Place, or wherever data was restored below
+	BinDir  string // empty: the server found on this machine
+	User    string // who runs the server when this process is root; empty: as for the private cluster
+	Log     *slog.Logger
+	Durable bool          // the copy is going to be the database; see db.RestoredOptions.Live
+	Replay  time.Duration // longest wait until it answers; 0: 4 hours
 }
 
 // Server is a restored copy that answers.
@@ -40,7 +40,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	began := time.Now()
 	starting, cancel := context.WithTimeoutCause(ctx, o.Replay, errSlow)
 	defer cancel()
-	cluster, err := db.StartRestored(starting, db.RestoredOptions{Dir: o.Dir, BinDir: o.BinDir, User: o.User, Log: o.Log, Live: o.Live})
+	cluster, err := db.StartRestored(starting, db.RestoredOptions{Dir: o.Dir, BinDir: o.BinDir, User: o.User, Log: o.Log, Live: o.Durable})
 	if err != nil {
 		return nil, explain(err)
 	}
