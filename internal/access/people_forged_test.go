@@ -84,14 +84,19 @@ func TestSignInsBegunBeforeTheLockGiveNoMoreTriesAtTheCode(t *testing.T) {
 	w.wantCode(err, "signin-locked") // nor by guessing at the old password there
 }
 
+// All four have read the code as unused before the first of them takes it.
 func TestARecoveryCodeOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
 	w := newCompany(t)
 	m := w.join("anna@example.org", w.org.ID, principal.Administrator)
 	other, _ := w.node(dbtest.Open(t, w.cfg))
+	hold := dbtest.Superuser(t, w.cfg)
+	defer hold.Close(ctx)
+	_, err := hold.Exec(ctx, `BEGIN; SELECT FROM recovery_codes FOR UPDATE`)
+	w.must(err)
+	nodes := []*People{w.people, other, w.people, other}
 	var wait sync.WaitGroup
-	opened := make(chan SignedIn, 8)
-	for i := range 4 {
-		n := []*People{w.people, other}[i%2]
+	opened := make(chan SignedIn, len(nodes))
+	for _, n := range nodes {
 		at, err := n.SignInPassword(ctx, w.client(), m.email, goodPassword)
 		w.must(err)
 		c := w.client()
@@ -101,6 +106,18 @@ func TestARecoveryCodeOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
 			}
 		})
 	}
+	for end := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+		var waiting int
+		w.must(hold.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		if waiting >= len(nodes) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d wait for the code", waiting)
+		}
+	}
+	_, err = hold.Exec(ctx, `COMMIT`)
+	w.must(err)
 	wait.Wait()
 	if len(opened) != 1 {
 		t.Fatalf("one recovery code opened %d sessions", len(opened))
