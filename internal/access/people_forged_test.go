@@ -89,8 +89,9 @@ func TestARecoveryCodeOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
 	w := newCompany(t)
 	m := w.join("anna@example.org", w.org.ID, principal.Administrator)
 	other, _ := w.node(dbtest.Open(t, w.cfg))
-	hold := dbtest.Superuser(t, w.cfg)
+	hold, watch := dbtest.Superuser(t, w.cfg), dbtest.Superuser(t, w.cfg)
 	defer hold.Close(ctx)
+	defer watch.Close(ctx)
 	_, err := hold.Exec(ctx, `BEGIN; SELECT FROM recovery_codes FOR UPDATE`)
 	w.must(err)
 	nodes := []*People{w.people, other, w.people, other}
@@ -108,7 +109,7 @@ func TestARecoveryCodeOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
 	}
 	for end := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
 		var waiting int
-		w.must(hold.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		w.must(watch.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
 		if waiting >= len(nodes) {
 			break
 		}
