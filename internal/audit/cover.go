@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,10 +12,11 @@ import (
 // Coverage says how a database stands to the checkpoints that are kept outside
 // of it.
 type Coverage struct {
-	Size    int64 // leaves of the tree in the database
-	Within  int   // checkpoints that the tree goes on from
-	Beyond  int   // checkpoints over more leaves than the tree has
-	Largest int64 // leaves of the largest checkpoint
+	Size    int64     // leaves of the tree in the database
+	Within  int       // checkpoints that the tree goes on from
+	Beyond  int       // checkpoints over more leaves than the tree has
+	Largest int64     // leaves of the largest checkpoint
+	Missing time.Time // when the oldest of those beyond was signed; zero: there is none
 }
 
 // Cover compares the tree in the database with every checkpoint in the log's
@@ -47,6 +49,9 @@ func (l *Log) Cover(ctx context.Context) (c Coverage, err error) {
 				c.Within++
 			} else if problem.From(err).Code == "audit-tree-behind" {
 				c.Beyond++
+				if c.Missing.IsZero() || p.At.Before(c.Missing) {
+					c.Missing = p.At
+				}
 			} else {
 				return err
 			}
