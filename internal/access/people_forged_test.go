@@ -124,3 +124,17 @@ func TestARecoveryCodeOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
 		t.Fatalf("one recovery code opened %d sessions", len(opened))
 	}
 }
+
+// Who could make tags, and knows the public half of a token, still needs its
+// secret.
+func TestTheTagAloneOpensNoInvitationAndNoSession(t *testing.T) {
+	w := newCompany(t)
+	i, _, err := w.people.Invite(ctx, operator, NewInvitation{Organisation: w.org.ID, Email: "anna@example.org", Name: "Anna", Roles: principal.RolesOf(principal.Viewer)})
+	w.must(err)
+	_, _, secret := w.people.invites.mint()
+	_, err = w.people.Accept(ctx, w.client(), invitationPrefix+i.ID+secret+w.people.invites.tag(i.ID+secret), Acceptance{Password: goodPassword})
+	w.wantCode(err, "invitation-invalid")
+	id := w.join("vera@example.org", w.org.ID, principal.Viewer).in.Session.ID
+	_, err = w.check(sessionPrefix + id + secret + w.sessions.tags.tag(id+secret))
+	w.wantCode(err, "session-invalid")
+}
