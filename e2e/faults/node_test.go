@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/daemon"
+	"github.com/missionopsai/foundry/internal/db/dbtest"
 )
 
 // binary is the program under test, built once by TestMain.
@@ -46,6 +47,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	dbtest.End()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -22,15 +22,18 @@ const (
 
 // count is what one key has sealed since it was last written. What a killed
 // process had not written is lost: at most what it sealed in one interval of
-// [VaultOptions.Flush], which the margin of the warning covers many times.
+// [VaultOptions.Flush], which the margin of the warning covers many times. A
+// rotation, which seals most, writes its counts with its values.
 type count struct {
 	bytes, values atomic.Int64
 	files         atomic.Bool // it is stored that files refer to this key
 }
 
-func (c *count) add(bytes int) {
-	c.bytes.Add(int64(bytes))
-	c.values.Add(1)
+func (c *count) add(bytes int) { c.addMany(int64(bytes), 1) }
+
+func (c *count) addMany(bytes, values int64) {
+	c.bytes.Add(bytes)
+	c.values.Add(values)
 }
 
 type counted struct {
@@ -59,23 +62,29 @@ func (v *Vault) flushCount(ctx context.Context, k counted, c *count) error {
 		return nil
 	}
 	var allBytes, allValues int64
-	err := v.o.DB.Org(ctx, k.org, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `UPDATE keyset_keys SET bytes_sealed = bytes_sealed + $3, values_sealed = values_sealed + $4
-			WHERE organisation_id = $1 AND key_id = $2 RETURNING bytes_sealed, values_sealed`, k.org, int64(k.key), bytes, values).Scan(&allBytes, &allValues)
-		if err != nil {
-			return fmt.Errorf("counting what the key %s sealed: %w", keyName(k.key), err)
-		}
-		return nil
+	err := v.o.DB.Org(ctx, k.org, func(tx pgx.Tx) (err error) {
+		allBytes, allValues, err = k.store(ctx, tx, bytes, values)
+		return err
 	})
 	if err != nil {
-		c.bytes.Add(bytes)
-		c.values.Add(values)
+		c.addMany(bytes, values)
 		return err
 	}
 	if NearLimit(allBytes, allValues) {
 		v.o.Log.Warn("a key nears the limit of what it may seal: rotate it", "organisation", k.org, "key", keyName(k.key), "bytes", allBytes, "values", allValues)
 	}
 	return nil
+}
+
+// store adds to the stored count of a key, in a transaction of its
+// organisation, and returns the sum.
+func (k counted) store(ctx context.Context, tx pgx.Tx, bytes, values int64) (allBytes, allValues int64, err error) {
+	err = tx.QueryRow(ctx, `UPDATE keyset_keys SET bytes_sealed = bytes_sealed + $3, values_sealed = values_sealed + $4
+		WHERE organisation_id = $1 AND key_id = $2 RETURNING bytes_sealed, values_sealed`, k.org, int64(k.key), bytes, values).Scan(&allBytes, &allValues)
+	if err != nil {
+		return 0, 0, fmt.Errorf("counting what the key %s sealed: %w", keyName(k.key), err)
+	}
+	return allBytes, allValues, nil
 }
 
 // NearLimit reports whether a key should be rotated for what it has sealed.

@@ -186,11 +186,12 @@ func (v *Vault) reencrypt(ctx context.Context, c Column, org uuid.UUID, types []
 	}
 	update := fmt.Sprintf(`UPDATE %s SET %s = $1 WHERE %s = $2`, name(c.Table), name(c.Column), name(c.Column)) + conditions
 	var unreadable, raced int64
+	sealed := tally{}
 	err = v.o.DB.Org(ctx, rows[0].org, func(tx pgx.Tx) error {
 		changed, unreadable, raced = 0, 0, 0
 		for _, r := range rows {
 			at := Place{Table: c.Table, Column: c.Column, Row: Row(r.keys...)}
-			fresh, err := v.reseal(ctx, org, at, r.sealed)
+			fresh, err := v.reseal(ctx, org, at, r.sealed, sealed)
 			if err != nil {
 				return err
 			}
@@ -210,9 +211,10 @@ func (v *Vault) reencrypt(ctx context.Context, c Column, org uuid.UUID, types []
 			raced += 1 - tag.RowsAffected()
 		}
 		v.o.Step("rotate:batch")
-		return nil
+		return sealed.store(ctx, tx, org)
 	})
 	if err != nil {
+		sealed.keep(v, org) // the nonces are spent, though the values are not stored
 		return 0, err
 	}
 	j.change(func(p *Progress) {
@@ -225,7 +227,7 @@ func (v *Vault) reencrypt(ctx context.Context, c Column, org uuid.UUID, types []
 
 // reseal encrypts a value anew. It returns nil for one that does not open, and
 // an error where no value would (the database or the key provider is away).
-func (v *Vault) reseal(ctx context.Context, org uuid.UUID, at Place, sealed []byte) ([]byte, error) {
+func (v *Vault) reseal(ctx context.Context, org uuid.UUID, at Place, sealed []byte, sum tally) ([]byte, error) {
 	plain, err := v.Open(ctx, org, at, sealed)
 	if err != nil {
 		if code := problem.From(err).Code; code == "value-unreadable" || code == "key-destroyed" || code == "key-disabled" {
@@ -234,9 +236,39 @@ func (v *Vault) reseal(ctx context.Context, org uuid.UUID, at Place, sealed []by
 		return nil, err
 	}
 	defer clear(plain)
-	fresh, err := v.Seal(ctx, org, at, plain)
-	if err == nil && bytes.Equal(fresh[:5], sealed[:5]) {
+	fresh, k, err := v.encrypt(ctx, org, at.associated(aboutValue, org), plain)
+	if err != nil {
+		return nil, err
+	}
+	n := sum[k.primary]
+	sum[k.primary] = [2]int64{n[0] + int64(len(plain)), n[1] + 1}
+	if bytes.Equal(fresh[:5], sealed[:5]) {
 		err = errChanged // the primary is an older key: another node was quicker
 	}
 	return fresh, err
+}
+
+// tally is what keys have sealed for one transaction: bytes and values.
+type tally map[uint32][2]int64
+
+// store writes the counts with the values themselves, so that a kill loses
+// neither without the other. It ends what the transaction may see of the rows'
+// own organisation, and so comes last.
+func (t tally) store(ctx context.Context, tx pgx.Tx, org uuid.UUID) error {
+	if _, err := tx.Exec(ctx, `SELECT set_config('foundry.organisation', $1, true)`, org.String()); err != nil {
+		return err
+	}
+	for key, n := range t {
+		if _, _, err := (counted{org, key}).store(ctx, tx, n[0], n[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep counts in memory what could not be stored.
+func (t tally) keep(v *Vault, org uuid.UUID) {
+	for key, n := range t {
+		v.count(org, key).addMany(n[0], n[1])
+	}
 }

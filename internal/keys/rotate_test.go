@@ -322,6 +322,10 @@ func TestARotationThatIsKilledGoesOn(t *testing.T) {
 			for i := range 3 {
 				w.reads(w.newVault(nil), org, "ward", fmt.Sprint(i), "text")
 			}
+			all, err := v.readKeys(t.Context(), `k.status = 'primary' AND k.organisation_id = '`+org.String()+`'`)
+			if err != nil || len(all) != 1 || all[0].Values < 3 {
+				t.Errorf("the new key sealed three values, its count says otherwise: %+v, %v", all, err)
+			}
 		})
 	}
 }

@@ -121,19 +121,27 @@ func (v *Vault) Seal(ctx context.Context, org uuid.UUID, at Place, plaintext []b
 }
 
 func (v *Vault) seal(ctx context.Context, org uuid.UUID, associated, plaintext []byte) ([]byte, error) {
+	sealed, k, err := v.encrypt(ctx, org, associated, plaintext)
+	if err == nil {
+		k.used.add(len(plaintext))
+	}
+	return sealed, err
+}
+
+// encrypt is seal for a caller that counts by itself what the key has sealed.
+func (v *Vault) encrypt(ctx context.Context, org uuid.UUID, associated, plaintext []byte) ([]byte, *opened, error) {
 	k := (*v.hot.Load())[org]
 	if k == nil {
 		var err error
 		if k, err = v.load(ctx, org, nil); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	sealed, err := k.aead.Encrypt(plaintext, associated)
 	if err != nil {
-		return nil, fmt.Errorf("sealing a value: %w", err)
+		return nil, nil, fmt.Errorf("sealing a value: %w", err)
 	}
-	k.used.add(len(plaintext))
-	return sealed, nil
+	return sealed, k, nil
 }
 
 // Open decrypts what Seal made for the same organisation and place.

@@ -54,15 +54,21 @@ type sharedServer struct {
 // when the first test asks for it and is removed at the end.
 func Main(m *testing.M) {
 	code := m.Run()
-	if used.Load() {
-		if s, err := shared(); err == nil {
-			ctx, cancel := context.WithTimeout(context.Background(), limit)
-			_ = s.cluster.Stop(ctx)
-			cancel()
-			_ = os.RemoveAll(s.dir)
-		}
-	}
+	End()
 	os.Exit(code)
+}
+
+// End removes the throw-away cluster, for a TestMain with more to clear away.
+func End() {
+	if !used.Load() {
+		return
+	}
+	if s, err := shared(); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		_ = s.cluster.Stop(ctx)
+		cancel()
+		_ = os.RemoveAll(s.dir)
+	}
 }
 
 var used atomic.Bool
