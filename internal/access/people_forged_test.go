@@ -89,9 +89,8 @@ func TestARecoveryCodeOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
 	w := newCompany(t)
 	m := w.join("anna@example.org", w.org.ID, principal.Administrator)
 	other, _ := w.node(dbtest.Open(t, w.cfg))
-	hold, watch := dbtest.Superuser(t, w.cfg), dbtest.Superuser(t, w.cfg)
+	hold := dbtest.Superuser(t, w.cfg)
 	defer hold.Close(ctx)
-	defer watch.Close(ctx)
 	_, err := hold.Exec(ctx, `BEGIN; SELECT FROM recovery_codes FOR UPDATE`)
 	w.must(err)
 	nodes := []*People{w.people, other, w.people, other}
@@ -107,16 +106,7 @@ func TestARecoveryCodeOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
 			}
 		})
 	}
-	for end := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
-		var waiting int
-		w.must(watch.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
-		if waiting >= len(nodes) {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d wait for the code", waiting)
-		}
-	}
+	w.awaitBlocked(len(nodes))
 	_, err = hold.Exec(ctx, `COMMIT`)
 	w.must(err)
 	wait.Wait()
@@ -137,4 +127,57 @@ func TestTheTagAloneOpensNoInvitationAndNoSession(t *testing.T) {
 	id := w.join("vera@example.org", w.org.ID, principal.Viewer).in.Session.ID
 	_, err = w.check(sessionPrefix + id + secret + w.sessions.tags.tag(id+secret))
 	w.wantCode(err, "session-invalid")
+}
+
+// An authenticator and its copy answer at the same moment, with the same
+// count, to two nodes that both read the count before: one of them opens.
+func TestACopiedAuthenticatorOpensOnceAlsoOnTwoNodesAtOnce(t *testing.T) {
+	w := newCompany(t)
+	m := w.join("anna@example.org", w.org.ID, principal.Administrator)
+	key := m.enrolPasskey()
+	copied := *key
+	other, _ := w.node(dbtest.Open(t, w.cfg))
+	hold := dbtest.Superuser(t, w.cfg)
+	defer hold.Close(ctx)
+	_, err := hold.Exec(ctx, `BEGIN; SELECT FROM passkeys FOR UPDATE`)
+	w.must(err)
+	var wait sync.WaitGroup
+	opened := make(chan SignedIn, 2)
+	for n, a := range map[*People]*authenticator{w.people: key, other: &copied} {
+		c, err := n.BeginPasskey(ctx, w.client(), "")
+		w.must(err)
+		answer, client := a.sign(c), w.client()
+		wait.Go(func() {
+			if in, err := n.SignInPasskey(ctx, client, c.Ceremony, answer); err == nil {
+				opened <- in
+			}
+		})
+	}
+	w.awaitBlocked(2)
+	_, err = hold.Exec(ctx, `COMMIT`)
+	w.must(err)
+	wait.Wait()
+	if len(opened) != 1 {
+		t.Fatalf("%d of an authenticator and its copy opened", len(opened))
+	}
+	if list, err := w.people.Passkeys(ctx, m.in.Principal); err != nil || !list[0].Cloned {
+		t.Fatalf("%+v %v", list, err)
+	}
+}
+
+// awaitBlocked waits until so many transactions wait for a lock.
+func (w *company) awaitBlocked(n int) {
+	w.t.Helper()
+	watch := dbtest.Superuser(w.t, w.cfg) // not in a transaction: that would see one moment for ever
+	defer watch.Close(ctx)
+	for end := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
+		var waiting int
+		w.must(watch.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		if waiting >= n {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("%d of %d wait for a lock", waiting, n)
+		}
+	}
 }
