@@ -52,11 +52,12 @@ func (d *Daemon) write(ctx context.Context, tx pgx.Tx, m notify.Message) error {
 
 // invited has an invitation delivered. A recovery link is passed on by hand,
 // by somebody who knows the person: whoever can read a mailbox must not be
-// able to take an account over.
+// able to take an account over. Its owner is told that there is one.
 func (d *Daemon) invited(ctx context.Context, tx pgx.Tx, m access.InvitationMail) error {
 	i := m.Invitation
 	if i.Kind == access.InviteRecovery {
-		return nil
+		return d.write(ctx, tx, notify.Message{Organisation: i.Organisation, Template: notify.Recovery, To: notify.Address{Name: nameOnly(i.Name, i.Email), Email: i.Email},
+			Fields: map[string]string{"organisation": d.organisationName(i.Organisation), "when": inMail(i.CreatedAt), "until": inMail(i.ExpiresAt)}})
 	}
 	return d.write(ctx, tx, notify.Message{Organisation: i.Organisation, Template: notify.Invitation, To: notify.Address{Name: nameOnly(i.Name, i.Email), Email: i.Email},
 		Expires: i.ExpiresAt.Sub(d.clock()), Fields: map[string]string{
@@ -171,16 +172,20 @@ func (d *Daemon) watchAuditLog(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			d.lookAtAuditLog()
 		}
-		s := d.auditLog.Status()
-		if !d.db.Healthy() {
-			continue // it is heard of elsewhere, and nothing could be written
-		}
-		if !s.Verified.IsZero() && !s.Sound {
-			d.alarm(notify.Critical, "audit-log.unsound", uuid.Nil, map[string]string{"verified": inMail(s.Verified), "next": "foundry audit verify"})
-		}
-		if s.Failure != "" {
-			d.alarm(notify.Critical, "audit-log.stopped", uuid.Nil, map[string]string{"code": s.Code, "next": "foundry audit verify"})
-		}
+	}
+}
+
+func (d *Daemon) lookAtAuditLog() {
+	s := d.auditLog.Status()
+	if !d.db.Healthy() {
+		return // it is heard of elsewhere, and nothing could be written
+	}
+	if !s.Verified.IsZero() && !s.Sound {
+		d.alarm(notify.Critical, "audit-log.unsound", uuid.Nil, map[string]string{"verified": inMail(s.Verified), "next": "foundry audit verify"})
+	}
+	if s.Failure != "" {
+		d.alarm(notify.Critical, "audit-log.stopped", uuid.Nil, map[string]string{"code": s.Code, "next": "foundry audit verify"})
 	}
 }

@@ -105,7 +105,10 @@ func (m *mailbox) await(to, subject string) string {
 	return ""
 }
 
-func nodeWithMail(t *testing.T, m notify.Config) *Daemon {
+func nodeWithMail(t *testing.T, m notify.Config) *Daemon { return nodeWith(t, Config{Mail: m}) }
+
+// nodeWith starts a node in a directory and at addresses of its own.
+func nodeWith(t *testing.T, c Config) *Daemon {
 	t.Helper()
 	root, err := os.MkdirTemp("", "mail")
 	if err != nil {
@@ -115,8 +118,8 @@ func nodeWithMail(t *testing.T, m notify.Config) *Daemon {
 	if err := os.Chmod(root, 0o711); err != nil { // the database's user passes through
 		t.Fatal(err)
 	}
-	d, err := Start(t.Context(), Options{Config: Config{DataDir: filepath.Join(root, "d"), Mail: m, Listen: ListenConfig{HTTPS: "127.0.0.1:0", HTTP: "off"}},
-		Version: "mail", Log: slog.New(slog.DiscardHandler)})
+	c.DataDir, c.Listen = filepath.Join(root, "d"), ListenConfig{HTTPS: "127.0.0.1:0", HTTP: "off"}
+	d, err := Start(t.Context(), Options{Config: c, Version: "mail", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

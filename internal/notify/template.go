@@ -22,6 +22,7 @@ const (
 	Invitation  Template = "invitation"   // somebody is asked to join: organisation, inviter_role, link, expires
 	NewSignIn   Template = "new-sign-in"  // a session was opened: when, device, place, link
 	LockOut     Template = "lock-out"     // an account is locked for a while: when, until, attempts
+	Recovery    Template = "recovery"     // a recovery link was made: organisation, when, until. The link itself never goes by mail
 	StaffAccess Template = "staff-access" // staff may see client data: organisation, reason, ticket, from, until
 	AlarmRaised Template = "alarm"        // something needs a person: severity, code, organisation, when, facts
 	Test        Template = "test"         // an operator tries the relays: when, node
@@ -37,6 +38,7 @@ var kinds = map[Template]kind{
 	Invitation:  {[]string{"organisation", "inviter_role", "link", "expires"}, 72 * time.Hour},
 	NewSignIn:   {[]string{"when", "device", "place", "link"}, 24 * time.Hour},
 	LockOut:     {[]string{"when", "until", "attempts"}, 24 * time.Hour},
+	Recovery:    {[]string{"organisation", "when", "until"}, 24 * time.Hour},
 	StaffAccess: {[]string{"organisation", "reason", "ticket", "from", "until"}, 7 * 24 * time.Hour},
 	AlarmRaised: {[]string{"severity", "code", "organisation", "when", "facts"}, 24 * time.Hour},
 	Test:        {[]string{"when", "node"}, time.Hour},
@@ -44,7 +46,7 @@ var kinds = map[Template]kind{
 
 // Templates lists every kind of message.
 func Templates() []Template {
-	return []Template{Invitation, NewSignIn, LockOut, StaffAccess, AlarmRaised, Test}
+	return []Template{Invitation, NewSignIn, LockOut, Recovery, StaffAccess, AlarmRaised, Test}
 }
 
 // Locales are the languages that every template is written in.
