@@ -1,0 +1,103 @@
+package restic
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/target"
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+const sharedLock = syscall.LOCK_SH
+
+// Expire implements engine.Engine: it names the snapshots to forget one by
+// one. restic's own rules count from the newest snapshot, not from today, so
+// that a node which stopped backing up would keep its old ones for ever.
+func (e *Engine) Expire(ctx context.Context, t target.Target, r engine.ExpireRequest) (gone engine.Expired, err error) {
+	err = e.exclusively(t, func() error {
+		return e.holding(t, "read", syscall.LOCK_EX, func() error {
+			return e.with(ctx, t, func(s *session) error {
+				gone, err = s.expire(ctx, r)
+				return err
+			})
+		})
+	})
+	return gone, err
+}
+
+func (s *session) expire(ctx context.Context, r engine.ExpireRequest) (engine.Expired, error) {
+	points, err := s.points(ctx)
+	if err != nil {
+		return engine.Expired{}, err
+	}
+	plan := choose(points, r)
+	if s.t.Lock != nil && s.t.Lock.Mode == target.AppendOnly {
+		plan.KeptByLock, plan.Gone = plan.Gone, nil
+	}
+	if r.DryRun || len(plan.Gone) == 0 {
+		return plan, nil
+	}
+	args := append([]string{"forget"}, plan.Gone...)
+	_, err = s.run(ctx, command{op: opExpire, args: args, locks: true})
+	refused := unwritable(err)
+	if err != nil && !refused {
+		return engine.Expired{}, err
+	}
+	// What is listed afterwards counts, not what was asked for.
+	left, lerr := s.points(ctx)
+	if lerr != nil {
+		return engine.Expired{}, errors.Join(err, lerr)
+	}
+	plan.Gone, plan.KeptByLock = split(plan.Gone, left)
+	if !refused && len(plan.KeptByLock) > 0 {
+		return plan, problem.New(problem.Upstream, "engine-did-nothing", "restic ended without an error, and backups that it should have removed are still there.").
+			WithMend("Check which program is called restic on this machine.")
+	}
+	if len(plan.Gone) == 0 {
+		return plan, nil
+	}
+	// Space comes free now; a prune that is killed loses nothing, the next goes on.
+	_, err = s.run(ctx, command{op: opExpire, args: []string{"prune", "--max-unused", "5%"}, locks: true})
+	return plan, err
+}
+
+// choose decides what goes. Of what is older than r.Before the newest stays:
+// the oldest moment that is promised is restored from it, and where nothing is
+// younger it is the last good one.
+func choose(points []engine.Point, r engine.ExpireRequest) (e engine.Expired) {
+	var old []engine.Point
+	for _, p := range points {
+		if p.Started.Before(r.Before) {
+			old = append(old, p)
+		}
+	}
+	for i, p := range old {
+		switch {
+		case slices.ContainsFunc(r.Held, func(held string) bool {
+			return len(held) >= 8 && (strings.HasPrefix(p.Label, held) || strings.HasPrefix(held, p.Label))
+		}):
+			e.KeptByHold = append(e.KeptByHold, p.Label)
+		case i == len(old)-1:
+			e.KeptForChain = append(e.KeptForChain, p.Label)
+		default:
+			e.Gone = append(e.Gone, p.Label)
+		}
+	}
+	return e
+}
+
+// split tells what is gone from what is left.
+func split(labels []string, left []engine.Point) (gone, kept []string) {
+	for _, l := range labels {
+		if slices.ContainsFunc(left, func(p engine.Point) bool { return p.Label == l }) {
+			kept = append(kept, l)
+		} else {
+			gone = append(gone, l)
+		}
+	}
+	return gone, kept
+}

@@ -1,0 +1,158 @@
+package restic
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+// operation is what a run is for: the same words of restic mean another thing
+// when it writes to the target and when it writes to this machine's disk.
+type operation string
+
+const (
+	opInit    operation = "init"
+	opBackup  operation = "backup"
+	opRead    operation = "read"
+	opCheck   operation = "check"
+	opRestore operation = "restore"
+	opExpire  operation = "expire"
+)
+
+// command is one run of restic.
+type command struct {
+	op    operation
+	args  []string
+	dir   string
+	locks bool // it locks the repository: its process is noted, to tell its lock later
+	quiet bool // its output is for line alone
+	line  func(string)
+	pid   func(int)
+	alive func() bool // reports progress since the last call; nil: a run too short to be watched
+	codes []int       // exit codes that are no failure; 0 is none
+}
+
+// run runs restic to its end. Its error says what to do.
+func (s *session) run(ctx context.Context, c command) (engine.Output, error) {
+	if c.locks {
+		if err := s.removeDeadLocks(ctx); err != nil {
+			return engine.Output{}, err
+		}
+	}
+	return s.start(ctx, c)
+}
+
+func (s *session) start(ctx context.Context, c command) (engine.Output, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := &watch{s: s, op: c.op, cancel: cancel, line: c.line, now: s.e.o.Now}
+	stop := w.begin(c.alive)
+	defer stop()
+	var note *runNote
+	child := engine.Child{
+		Path: s.program, Args: slices.Concat(s.args, c.args), Env: s.env, Dir: c.dir, Redact: s.redact, Quiet: c.quiet, Stop: syscall.SIGINT,
+		Line: w.said,
+		Started: func(pid int) {
+			if c.locks {
+				note = s.e.noteRun(s.t, pid)
+			}
+			if c.pid != nil {
+				c.pid(pid)
+			}
+		},
+	}
+	out, err := child.Run(ctx)
+	if out.Exit >= 0 { // it ended by itself, and took its lock away
+		note.remove()
+	}
+	if err == nil || isExit(err) && slices.Contains(c.codes, out.Exit) {
+		return out, nil
+	}
+	if ctx.Err() != nil {
+		return out, context.Cause(ctx)
+	}
+	return out, s.explain(c.op, out, err)
+}
+
+func isExit(err error) bool {
+	var e *exec.ExitError
+	return errors.As(err, &e)
+}
+
+// watch ends a run that restic would try for too long.
+type watch struct {
+	s      *session
+	op     operation
+	cancel context.CancelCauseFunc
+	line   func(string)
+	now    func() time.Time
+
+	mu     sync.Mutex
+	away   time.Time // since when the target has refused or been away; zero: it answers
+	last   string    // what it said
+	moving time.Time // when there was progress
+}
+
+const retrying = "returned error, retrying after"
+
+// said looks at every line. A target that refuses for good ends the run at once.
+func (w *watch) said(line string) {
+	if strings.Contains(line, retrying) {
+		if err := w.s.final(w.op, line); err != nil {
+			w.cancel(err)
+		}
+		w.mu.Lock()
+		if w.away.IsZero() {
+			w.away = w.now()
+		}
+		w.last = line
+		w.mu.Unlock()
+	}
+	if w.line != nil {
+		w.line(line)
+	}
+}
+
+// begin looks every second whether there was progress.
+func (w *watch) begin(alive func() bool) (stop func()) {
+	w.moving = w.now()
+	done := make(chan struct{})
+	tick := time.NewTicker(time.Second)
+	go func() {
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				w.look(alive)
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+func (w *watch) look(alive func() bool) {
+	moved := alive != nil && alive()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	if moved {
+		w.moving, w.away = now, time.Time{}
+	}
+	switch {
+	case !w.away.IsZero() && now.Sub(w.away) > w.s.e.o.Patience:
+		w.cancel(w.s.gone(w.last))
+	case alive != nil && now.Sub(w.moving) > w.s.e.o.Stall:
+		w.cancel(problem.New(problem.Timeout, "engine-stalled", "Nothing has moved between this machine and the target "+w.s.t.Name+" for "+w.s.e.o.Stall.String()+".").
+			WithMend("Check the network and the target; the next run goes on where this one stopped.").WithRetry(time.Minute))
+	}
+}
