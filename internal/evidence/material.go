@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -30,6 +31,12 @@ type Material struct {
 // copied in small files, not in gigabytes.
 const maxSearched = 4 << 20
 
+// maxKeyFile bounds a key's own file: none is larger.
+const maxKeyFile = 64 << 10
+
+// searchBlock is how much of a file is in memory at a time.
+const searchBlock = 64 << 10
+
 // Apart checks that what opens the data lies apart from the data and the
 // backups: on another volume, readable by its owner only, and copied nowhere
 // among them (O-07).
@@ -46,7 +53,7 @@ func Apart(material func() (Material, error)) Collect {
 		if m.KEK == "" {
 			return append([]Finding{{Subject: m.Name, Result: Inconclusive, Reason: "The " + m.Name + " is in no file of this node (" + m.Place + "), and whether it is apart from the data cannot be seen from here."}}, former...), nil
 		}
-		key, err := os.ReadFile(m.KEK)
+		key, err := readKeyFile(m.KEK)
 		if err != nil {
 			return nil, fmt.Errorf("the file of the %s cannot be read: %w", m.Name, err)
 		}
@@ -117,7 +124,8 @@ func copies(ctx context.Context, name, dir string, m Material, key []byte) (Find
 	f := Finding{Subject: name, NotCovered: append([]string{fmt.Sprintf("files above %d MiB: the canary search of O-06 covers those", maxSearched>>20), "free space of the disk"}, m.Skipped...)}
 	needles := secretsIn(key)
 	kek, _ := filepath.Abs(m.KEK)
-	files, found := 0, ""
+	files, found, buf := 0, "", make([]byte, searchBlock)
+	defer clear(buf)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || ctx.Err() != nil {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -134,16 +142,14 @@ func copies(ctx context.Context, name, dir string, m Material, key []byte) (Find
 		if abs, _ := filepath.Abs(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxSearched || abs == kek {
 			return nil // the key's own file is judged by its volume
 		}
-		body, err := os.ReadFile(path)
+		held, err := holds(path, needles, buf)
 		if err != nil {
 			return nil
 		}
 		files++
-		for _, needle := range needles {
-			if bytes.Contains(body, needle) {
-				found = strings.TrimPrefix(path, dir)
-				return errFound
-			}
+		if held {
+			found = strings.TrimPrefix(path, dir)
+			return errFound
 		}
 		return nil
 	})
@@ -155,6 +161,57 @@ func copies(ctx context.Context, name, dir string, m Material, key []byte) (Find
 		return f.fail(fmt.Sprintf("The %s stands in a file among the %s: %s.", m.Name, name, found)), nil
 	}
 	return f.pass("No file holds a copy of the " + m.Name + "."), nil
+}
+
+// readKeyFile reads a key's file, and no more than any such file has: a path
+// that names something else must not fill the memory.
+func readKeyFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	key, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err == nil && len(key) > maxKeyFile {
+		clear(key)
+		return nil, fmt.Errorf("it has more than %d KiB: it is no key", maxKeyFile>>10)
+	}
+	return key, err
+}
+
+// holds looks for needles in the first maxSearched bytes of a file, through buf.
+// What stands on the edge of two blocks is seen too: the end of each is kept.
+func holds(path string, needles [][]byte, buf []byte) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	longest := 0
+	for _, n := range needles {
+		longest = max(longest, len(n))
+	}
+	if 2*longest > len(buf) {
+		buf = make([]byte, 2*longest)
+		defer clear(buf)
+	}
+	from := io.LimitReader(f, maxSearched)
+	for kept := 0; ; {
+		n, err := from.Read(buf[kept:])
+		seen := buf[:kept+n]
+		for _, needle := range needles {
+			if bytes.Contains(seen, needle) {
+				return true, nil
+			}
+		}
+		if err == io.EOF {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		kept = copy(buf, seen[max(0, len(seen)-longest+1):])
+	}
 }
 
 // secretsIn are the forms in which a copy of a key's file would be found: as it
