@@ -25,6 +25,14 @@ var shared = map[string]string{
 	"journal_rejects":   "sealed records; the application sees nothing",
 	"control_runs":      "which node runs which control of the installation, and when",
 	"evidence_signers":  "public keys of nodes",
+
+	"break_glass_requests":     "recovery keys of the installation that were asked for; who keeps them is sealed",
+	"break_glass_decisions":    "likewise",
+	"break_glass_sets":         "fingerprints of the installation's recovery keys",
+	"break_glass_openings":     "who got into the installation with the recovery key",
+	"break_glass_reviews":      "likewise",
+	"break_glass_drills":       "restores of the whole installation",
+	"break_glass_attestations": "when the installation's contacts were called",
 }
 
 // definers are the functions that run with their owner's rights, and so past
