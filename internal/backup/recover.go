@@ -31,9 +31,9 @@ type RecoverOptions struct {
 	BinDir  string      // of PostgreSQL; empty: found
 	Version string      // of this program
 
-	// Engines makes the engines with the kit's passphrases. close removes what
-	// they keep of secrets.
-	Engines func(ctx context.Context, c kit.Content, dataDir string) (e RecoveryEngines, err error)
+	// Engines makes the engines with the kit's passphrases. Nil: pgBackRest and
+	// restic. They may work in dir.
+	Engines func(ctx context.Context, targets []target.Target, c kit.Content, dir string) (RecoveryEngines, error)
 	// Configure writes the settings for this machine and returns the file's path.
 	Configure func(c kit.Content, dataDir, kek string) (file string, err error)
 	// Hooks are further checks of the restored copy. Nil: of the audit log and
@@ -119,6 +119,7 @@ type recovering struct {
 	engines RecoveryEngines
 	lock    *os.File
 	ring    *keys.Keyring
+	remove  func() error // what the engines left of their work
 }
 
 // Recover brings a node back from its kit, the shares and a target of its
@@ -141,6 +142,11 @@ func Recover(ctx context.Context, o RecoverOptions) (*Recovery, error) {
 	if o.Hooks == nil {
 		o.Hooks = recoveryHooks(o.DataDir)
 	}
+	if o.Engines == nil {
+		o.Engines = func(ctx context.Context, targets []target.Target, c kit.Content, dir string) (RecoveryEngines, error) {
+			return KitEngines(ctx, targets, c, dir, o.Log)
+		}
+	}
 	x := &recovering{o: o}
 	defer x.close()
 	o.Progress(StepKit, 0, 0, "")
@@ -161,6 +167,11 @@ func (x *recovering) close() {
 	if x.engines.Close != nil {
 		if err := x.engines.Close(); err != nil {
 			x.o.Log.Warn("secrets of the engines may be left in memory-backed files", "error", err)
+		}
+	}
+	if x.remove != nil && (x.o.DryRun || x.r.done(StepEvidence)) {
+		if err := x.remove(); err != nil {
+			x.o.Log.Warn("working files of the engines were left", "error", err)
 		}
 	}
 	x.content.Wipe()
@@ -194,14 +205,11 @@ func (x *recovering) openKit() error {
 	if x.o.At.After(now) {
 		return problem.New(problem.Invalid, "recovery-future", fmt.Sprintf("%s has not come yet.", stamp(x.o.At))).WithField("at").WithMend("Give an earlier time, in UTC, or none for the newest.")
 	}
+	known := false
 	for _, t := range x.content.Targets {
-		c := t.Config
-		opened := target.Target{Config: c, S3Key: t.S3Key, S3Secret: t.S3Secret, SFTPKey: t.SFTPKey}
-		if x.o.Target == "" || x.o.Target == c.Name {
-			x.targets = append(x.targets, opened)
-		}
+		known = known || t.Config.Name == x.o.Target || x.o.Target == ""
 	}
-	if len(x.targets) == 0 {
+	if !known {
 		return problem.New(problem.NotFound, "target-unknown", fmt.Sprintf("The kit knows no target named %q.", x.o.Target)).WithField("target").
 			WithMend("It has: " + names(x.content.Targets) + ".")
 	}
@@ -220,7 +228,21 @@ func names(targets []kit.Target) (out string) {
 
 // run does the steps that are not done.
 func (x *recovering) run(ctx context.Context) (err error) {
-	if x.engines, err = x.o.Engines(ctx, x.content, x.o.DataDir); err != nil {
+	dir, remove, err := x.workplace()
+	if err != nil {
+		return err
+	}
+	x.remove = remove
+	all, err := openTargets(x.content.Targets, dir)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if x.o.Target == "" || x.o.Target == t.Name {
+			x.targets = append(x.targets, t)
+		}
+	}
+	if x.engines, err = x.o.Engines(ctx, x.targets, x.content, dir); err != nil {
 		return err
 	}
 	steps := []struct {

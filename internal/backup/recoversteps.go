@@ -255,13 +255,10 @@ func (x *recovering) openRing() (err error) {
 
 func (x *recovering) clusterDir() string { return filepath.Join(x.o.DataDir, "postgres") }
 
-// stepDatabase restores the database's files. What an interrupted try left is
-// removed first: half of a restore is worth nothing.
+// stepDatabase restores the database's files. What an interrupted try left the
+// engine continues, if it can; otherwise it is removed: nobody has used it.
 func (x *recovering) stepDatabase(ctx context.Context, s *RecoveryStep) error {
 	dir := x.clusterDir()
-	if err := db.RemoveRestored(ctx, dir); err != nil {
-		return err
-	}
 	if free, err := scratch.Free(x.o.DataDir); err == nil && free < x.r.Point.Bytes {
 		return problem.New(problem.Unavailable, "recovery-space", fmt.Sprintf("The database has %d MB, and only %d MB are free where %s is.", x.r.Point.Bytes>>20, free>>20, x.o.DataDir)).
 			WithField("data-dir").WithMend("Free space there, or choose a --data-dir on a larger disk.")
@@ -270,16 +267,25 @@ func (x *recovering) stepDatabase(ctx context.Context, s *RecoveryStep) error {
 	if os.Geteuid() == 0 {
 		mode = 0o711
 	}
-	if err := os.Mkdir(dir, mode); err != nil {
-		return pathProblem(dir, err)
-	}
 	t, err := x.chosen()
 	if err != nil {
 		return err
 	}
-	// Of the point that was shown to people, not of one that was made since.
-	done, err := x.engines.Database.Restore(ctx, t, engine.RestoreRequest{Label: x.r.Point.Label, Time: x.r.Wanted, To: filepath.Join(dir, "data")},
-		func(done, total int64, what string) { x.o.Progress(StepDatabase, done, total, what) })
+	restore := func() (engine.Restored, error) {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return engine.Restored{}, pathProblem(dir, err)
+		}
+		// Of the point that was shown to people, not of one that was made since.
+		return x.engines.Database.Restore(ctx, t, engine.RestoreRequest{Label: x.r.Point.Label, Time: x.r.Wanted, To: filepath.Join(dir, "data")},
+			func(done, total int64, what string) { x.o.Progress(StepDatabase, done, total, what) })
+	}
+	done, err := restore()
+	if err != nil && s.Tries > 1 && problem.From(err).Code == "restore-not-empty" {
+		if err := db.RemoveRestored(ctx, dir); err != nil {
+			return err
+		}
+		done, err = restore()
+	}
 	if err != nil {
 		return err
 	}
@@ -296,8 +302,7 @@ func (x *recovering) stepDatabase(ctx context.Context, s *RecoveryStep) error {
 func (x *recovering) stepReplay(ctx context.Context, s *RecoveryStep) error {
 	signal := filepath.Join(x.clusterDir(), "data", "recovery.signal")
 	if _, err := os.Lstat(signal); errors.Is(err, fs.ErrNotExist) && s.Tries > 1 {
-		again := x.r.step(StepDatabase)
-		again.Ended = time.Time{}
+		x.r.step(StepDatabase).Ended = time.Time{}
 		if err := x.step(ctx, StepDatabase, x.stepDatabase); err != nil {
 			return err
 		}
@@ -327,6 +332,10 @@ func (x *recovering) stepReplay(ctx context.Context, s *RecoveryStep) error {
 	proof, err := copy.Prove(ctx, expected, func(what string) { x.o.Progress(StepReplay, 0, 0, what) })
 	if err != nil {
 		return err
+	}
+	// Only the replay needed what the engine keeps beside the data.
+	if err := os.RemoveAll(filepath.Join(x.clusterDir(), "data-"+x.engines.Database.Name())); err != nil {
+		x.o.Log.Warn("the engine's spool was left", "error", err)
 	}
 	x.r.Proof = &proof
 	if proof.Recovered.After(x.r.Recovered) {
