@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/missionopsai/foundry/internal/db/dbtest"
 )
 
 // What opens is, byte for byte, a checkpoint that the key signed: a checkpoint
@@ -72,4 +75,91 @@ func FuzzAnyHistoryOfCheckpointsIsReadWithoutHarm(f *testing.F) {
 			t.Errorf("after %d lines one more made %d, torn %v: %v", len(before), len(after), torn, err)
 		}
 	})
+}
+
+// The witness remembers: of two trees that do not follow from each other it
+// signs one.
+func TestTheWitnessSignsOnlyWhatFollows(t *testing.T) {
+	const origin = "foundry.audit/x"
+	clock := newClock()
+	key := newSigner(origin, algEd25519, make([]byte, 32), clock.now)
+	cosign := newSigner(origin+"/witness", algCosignature, []byte(strings.Repeat("w", 32)), clock.now).cosigner(&key.verifier)
+	for _, c := range []struct {
+		name string
+		size int64
+		root byte
+		ok   bool
+	}{
+		{"the first", 7, 1, true}, {"the same again", 7, 1, true}, {"another of the same size", 7, 2, false}, {"a smaller one", 6, 1, false},
+		{"a larger one", 9, 3, true}, {"the one before", 7, 1, false},
+	} {
+		_, failed, err := signCheckpoint(origin, c.size, tlog.Hash{c.root}, key, []Cosigner{cosign})
+		if err != nil || (len(failed) == 0) != c.ok {
+			t.Errorf("%s: %v %v", c.name, failed, err)
+		}
+	}
+	forger := newSigner(origin, algEd25519, []byte(strings.Repeat("f", 32)), clock.now)
+	if _, failed, err := signCheckpoint(origin, 20, tlog.Hash{4}, forger, []Cosigner{cosign}); err != nil || len(failed) != 1 {
+		t.Errorf("a tree that the log did not sign: %v %v", failed, err)
+	}
+}
+
+// A witness on the same machine vouches for nothing by itself, and the time of
+// its cosignature is signed with it (https://c2sp.org/tlog-cosignature).
+func TestACheckpointNeedsTheLogAndACosignatureItsTime(t *testing.T) {
+	const origin = "foundry.audit/x"
+	clock := newClock()
+	key := newSigner(origin, algEd25519, make([]byte, 32), clock.now)
+	witness := newSigner(origin+"/witness", algCosignature, []byte(strings.Repeat("w", 32)), clock.now)
+	trusted := []*verifier{&key.verifier, &witness.verifier}
+	text := checkpointText(origin, 7, tlog.Hash{1})
+	alone, err := note.Sign(&note.Note{Text: text}, witness)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := openCheckpoint(string(alone), trusted); err == nil {
+		t.Error("a witness alone is enough")
+	}
+	sig, err := witness.Sign([]byte(text))
+	if err != nil || !witness.Verify([]byte(text), sig) {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		later := append([]byte(nil), sig...)
+		later[i] ^= 1
+		if witness.Verify([]byte(text), later) {
+			t.Errorf("byte %d of the time can be changed", i)
+		}
+	}
+}
+
+func TestTheLogsKeysAreSealedAnew(t *testing.T) {
+	t.Parallel()
+	d, dir := dbtest.New(t), t.TempDir()
+	o := options(d, dir)
+	seal, version := o.Seal, byte(1)
+	o.Seal = func(plain, ad []byte) ([]byte, error) {
+		out, err := seal(plain, ad)
+		return append([]byte{version}, out...), err
+	}
+	open := o.Open
+	o.Open = func(sealed, ad []byte) ([]byte, error) { return open(sealed[1:], ad) }
+	l := openLog(t, o)
+	appendMany(t, d, 3)
+	drain(t, l)
+	key := l.log.vkey()
+	version = 2
+	if err := l.Reseal(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{logKeyFile, witnessKeyFile} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || b[0] != 2 {
+			t.Errorf("%s is as it was: %v", name, err)
+		}
+	}
+	appendMany(t, d, 3)
+	drain(t, l)
+	if again := openLog(t, o); again.log.vkey() != key {
+		t.Error("another key opens")
+	}
 }

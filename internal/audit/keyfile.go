@@ -51,6 +51,32 @@ func openSeed(path string, o *Options) ([]byte, error) {
 	return seed, nil
 }
 
+// Reseal seals the log's keys anew, after what seals them was rotated. Killed
+// in between, each file is as it was or as it is to be.
+func (l *Log) Reseal() error {
+	l.seq.Lock()
+	defer l.seq.Unlock()
+	for _, name := range []string{logKeyFile, witnessKeyFile} {
+		path := filepath.Join(l.o.Dir, name)
+		if !exists(path) { // the witness has none before the tree has a name
+			continue
+		}
+		seed, err := openSeed(path, &l.o)
+		if err != nil {
+			return err
+		}
+		sealed, err := l.o.Seal(seed, []byte("audit/"+name))
+		clear(seed)
+		if err != nil {
+			return fmt.Errorf("sealing %s: %w", path, err)
+		}
+		if err := replace(path, sealed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil

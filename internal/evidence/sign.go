@@ -111,6 +111,13 @@ func OpenSigner(dir string, seal, open func(plaintext, associated []byte) ([]byt
 	return &Signer{id: SignerID(key.Public().(ed25519.PublicKey)), key: key}, nil
 }
 
+// Reseal seals the node's signing key in a directory anew, after what seals it
+// was rotated.
+func (s *Signer) Reseal(dir string, seal func(plaintext, associated []byte) ([]byte, error)) error {
+	_, err := storeSigner(dir, filepath.Join(dir, signerFile), s.key, seal)
+	return err
+}
+
 func makeSigner(dir, path string, seal func(plaintext, associated []byte) ([]byte, error)) ([]byte, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, signerUnusable(dir, err)
@@ -119,6 +126,10 @@ func makeSigner(dir, path string, seal func(plaintext, associated []byte) ([]byt
 	if err != nil {
 		return nil, fmt.Errorf("making the evidence key: %w", err)
 	}
+	return storeSigner(dir, path, key, seal)
+}
+
+func storeSigner(dir, path string, key ed25519.PrivateKey, seal func(plaintext, associated []byte) ([]byte, error)) ([]byte, error) {
 	sealed, err := seal(key.Seed(), []byte(signerLabel))
 	if err != nil {
 		return nil, fmt.Errorf("sealing the evidence key: %w", err)

@@ -47,6 +47,7 @@ func (b *Outbox) render(m Message) (rendered, error) {
 	if life <= 0 {
 		life = kinds[m.Template].expires
 	}
+	life = min(life, LongestLife)
 	id := uuid.Must(uuid.NewV7())
 	return rendered{id: id, organisation: m.Organisation, template: m.Template, messageID: id.String() + "@" + b.from.Domain(),
 		expires: now.Add(life), body: content{To: to, From: b.from, Locale: locale, Written: now.Truncate(time.Second), text: words}}, nil

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -99,5 +100,24 @@ func readParts(t *testing.T, m *mail.Message) (out []string) {
 			t.Fatal(err)
 		}
 		out = append(out, string(text))
+	}
+}
+
+// Whatever is asked for, an address is not kept for longer than the guide says.
+func TestNoMessageIsKeptForLongerThanAWeek(t *testing.T) {
+	b := outbox(t)
+	for _, k := range Templates() {
+		if kinds[k].expires > LongestLife {
+			t.Errorf("%s is kept for %s", k, kinds[k].expires)
+		}
+	}
+	m := invitation(uuid.Nil, "grace@example.org")
+	m.Expires = 400 * 24 * time.Hour
+	r, err := b.render(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept := time.Until(r.expires); kept > LongestLife {
+		t.Errorf("it is kept for %s", kept)
 	}
 }

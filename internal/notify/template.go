@@ -39,10 +39,14 @@ var kinds = map[Template]kind{
 	NewSignIn:   {[]string{"when", "device", "place", "link"}, 24 * time.Hour},
 	LockOut:     {[]string{"when", "until", "attempts"}, 24 * time.Hour},
 	Recovery:    {[]string{"organisation", "when", "until"}, 24 * time.Hour},
-	StaffAccess: {[]string{"organisation", "reason", "ticket", "from", "until"}, 7 * 24 * time.Hour},
+	StaffAccess: {[]string{"organisation", "reason", "ticket", "from", "until"}, LongestLife},
 	AlarmRaised: {[]string{"severity", "code", "organisation", "when", "facts"}, 24 * time.Hour},
 	Test:        {[]string{"when", "node"}, time.Hour},
 }
+
+// LongestLife is how long a message is kept at most, until it is accepted or
+// expires: address and text are wiped then.
+const LongestLife = 7 * 24 * time.Hour
 
 // Templates lists every kind of message.
 func Templates() []Template {
