@@ -230,10 +230,15 @@ func repositoryPath(t target.Target) string {
 // pushes a segment to every target at once, each by a process of its own, and
 // succeeds when all have it. One that hangs or is away keeps PostgreSQL from
 // forgetting the segment, and does not keep the others waiting.
+//
+// PostgreSQL asks for the oldest segment until it is safe everywhere. A target
+// that has it already would answer from its spool and push nothing newer: on
+// failure that answer (<segment>.ok) is removed, so that the next try pushes
+// to that target all that is ready. It finds the old one there by checksum.
 func (e *Engine) ArchiveCommand(data string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var start, wait strings.Builder
+	var start, wait, forget strings.Builder
 	n := 0
 	for _, t := range e.o.Targets {
 		c, ok := e.written[t.Name]
@@ -246,12 +251,13 @@ func (e *Engine) ArchiveCommand(data string) string {
 		}
 		fmt.Fprintf(&start, "%%p & p%d=$!; ", n)
 		fmt.Fprintf(&wait, "wait $p%d || r=1; ", n)
+		forget.WriteString(" " + shellQuote(e.dir(t, "spool", "archive", stanza, "out")+"/") + "%f.ok")
 		n++
 	}
 	if n == 0 {
 		return ""
 	}
-	return start.String() + "r=0; " + wait.String() + "exit $r"
+	return start.String() + "r=0; " + wait.String() + "[ $r = 0 ] || rm -f" + forget.String() + "; exit $r"
 }
 
 // shellQuote quotes a word for sh, and for PostgreSQL, which replaces %p, %f
