@@ -46,7 +46,12 @@ func writeKeys(w io.Writer, s api.EncryptionStatus) {
 	if len(s.KEK.Older) > 0 {
 		fmt.Fprintf(w, "Also known\t%s\n", strings.Join(s.KEK.Older, ", "))
 	}
-	fmt.Fprintf(w, "Keyring in files\t%s\n\n", strings.Join(s.Files.Keys, ", "))
+	fmt.Fprintf(w, "Keyring in files\t%s\n", strings.Join(s.Files.Keys, ", "))
+	if s.Files.RotatedAt != nil && s.Files.OlderUntil != nil {
+		fmt.Fprintf(w, "  rotated\t%s; what its older keys sealed in the database is gone by %s, in the journal once it is shipped\n",
+			s.Files.RotatedAt.UTC().Format(time.DateOnly), s.Files.OlderUntil.UTC().Format(time.DateOnly))
+	}
+	fmt.Fprintln(w)
 	fmt.Fprintln(w, "KEYSET\tKEY\tSTATUS\tMADE\tSEALED\tVALUES\tSTORED\tWRAPPED BY\tWRAPPED")
 	for _, k := range s.Keysets {
 		if k.DestroyedAt != nil {

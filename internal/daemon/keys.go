@@ -20,6 +20,7 @@ import (
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/keys"
+	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 	"golang.org/x/sys/unix"
@@ -165,7 +166,7 @@ func (d *Daemon) openKeys() (err error) {
 func (d *Daemon) makeVault(context.Context) error {
 	d.vault = keys.NewVault(keys.VaultOptions{
 		DB: d.db, Keyring: d.keyring, Columns: sealedColumns(), Audit: audit.Append, Deny: audit.Deny,
-		Undo: time.Duration(d.config.Keys.Shred.Undo), BackupDays: d.config.Keys.Shred.BackupDays, Clock: d.clock, Log: d.log,
+		Undo: time.Duration(d.config.Keys.Shred.Undo), BackupDays: d.config.Keys.Shred.BackupDays, FilesKept: notify.LongestLife, Clock: d.clock, Log: d.log,
 	})
 	return nil
 }
@@ -181,13 +182,13 @@ func (d *Daemon) encryption() *api.Encryption {
 }
 
 // rotate rotates a keyset; with that of the installation also the keyring in
-// files, after which the local authority's key is sealed anew.
+// files, after which the keys that it protects are sealed anew.
 func (d *Daemon) rotate(ctx context.Context, p principal.Principal, org uuid.UUID) (keys.Progress, error) {
 	if org == uuid.Nil {
 		if _, err := d.vault.RotateFiles(ctx, p); err != nil {
 			return keys.Progress{}, err
 		}
-		if err := d.resealAuthority(); err != nil {
+		if err := d.resealFiles(); err != nil {
 			return keys.Progress{}, err
 		}
 	}

@@ -177,6 +177,9 @@ func (v *Vault) RotateFiles(ctx context.Context, p principal.Principal) (key str
 			return err
 		}
 		v.o.Step("rotate:file")
+		if err := k.noteRotation(v.o.Clock()); err != nil {
+			return err
+		}
 		// The file changes last: should the commit fail, there is a key too many and no entry, never an entry without its key.
 		return k.storeKeyset(aeadFile, h, by)
 	})

@@ -26,13 +26,6 @@ type KEKStatus struct {
 	Older       []string `json:"older,omitempty"` // known, but not in force
 }
 
-// FilesStatus is the keyring in files: the journal, the snapshot and the
-// local authority's key are sealed with it.
-type FilesStatus struct {
-	Keys []string `json:"keys"` // the primary first
-	Note string   `json:"note"`
-}
-
 // KeysetStatus is one keyset of the database.
 type KeysetStatus struct {
 	Organisation uuid.UUID   `json:"organisation"` // nil: the installation
@@ -82,11 +75,6 @@ func (v *Vault) readKeys(ctx context.Context, condition string) (out []KeyStatus
 	return out, nil
 }
 
-// filesNote is the honest list of what a rotation does not reach.
-const filesNote = "Sealed by the keyring in files: new journal segments, the snapshot and the local authority's key. " +
-	"A rotation gives it a new key; segments written before keep theirs until they are shipped and deleted, so its older keys stay. " +
-	"The PRF keyset (tags of API keys) is never rotated."
-
 // Status reads the state of every keyset.
 func (v *Vault) Status(ctx context.Context) (*Status, error) {
 	if err := v.FlushCounts(ctx); err != nil {
@@ -95,7 +83,7 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 	kek := v.keks.Current()
 	out := &Status{
 		KEK:      KEKStatus{Provider: v.keks.provider.Name(), Place: v.keks.provider.Place(), Fingerprint: kek.fingerprint},
-		Files:    FilesStatus{Keys: v.o.Keyring.KeyIDs(), Note: filesNote},
+		Files:    v.o.Keyring.status(v.o.FilesKept),
 		Warnings: []string{},
 	}
 	for _, older := range v.keks.list()[1:] {

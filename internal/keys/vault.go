@@ -34,6 +34,7 @@ type VaultOptions struct {
 	Undo         time.Duration // between the second approval and the end of a keyset; default 72 h
 	DestroyAfter time.Duration // how long a key stays disabled before it is destroyed; default 24 h
 	BackupDays   int           // for how long backups are kept; default 30 (security policy, section 7)
+	FilesKept    time.Duration // how long what the keyring in files sealed in the database lives at most; default 7 days
 	Flush        time.Duration // how often the counts of sealed bytes are written; default 30 s
 	Clock        func() time.Time
 	Log          *slog.Logger
@@ -84,6 +85,7 @@ func NewVault(o VaultOptions) *Vault {
 	}
 	set(&o.Undo, 72*time.Hour)
 	set(&o.DestroyAfter, 24*time.Hour)
+	set(&o.FilesKept, 7*24*time.Hour)
 	set(&o.Flush, 30*time.Second)
 	if o.BackupDays == 0 {
 		o.BackupDays = 30
