@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/backup/scratch"
 )
 
 // Subject is what is backed up.
@@ -46,12 +47,13 @@ const (
 )
 
 // Outcome is what a proof came to.
-type Outcome string
+type Outcome = scratch.Outcome
 
+// Outcomes.
 const (
-	Pass         Outcome = "pass"
-	Fail         Outcome = "fail"
-	Inconclusive Outcome = "inconclusive" // it could not be proven: never green
+	Pass         = scratch.Pass
+	Fail         = scratch.Fail
+	Inconclusive = scratch.Inconclusive // it could not be proven: never green
 )
 
 // Progress is how far a run has come. Total 0: not known.
@@ -125,11 +127,7 @@ type Point struct {
 }
 
 // Check is one thing that was looked at in a restored copy.
-type Check struct {
-	Name    string  `json:"name"` // e.g. "sentinels"
-	Outcome Outcome `json:"outcome"`
-	Reason  string  `json:"reason"`
-}
+type Check = scratch.Check
 
 // Which says what a drill restores.
 type Which string

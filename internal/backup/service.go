@@ -2,98 +2,315 @@ package backup
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/scratch"
+	"github.com/missionopsai/foundry/internal/backup/target"
+	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
-	"github.com/missionopsai/foundry/internal/problem"
 )
+
+// Options is what Backups stands on.
+type Options struct {
+	DB      *db.DB
+	Guard   *access.Guard
+	Config  Config
+	Targets []target.Target // opened; empty: there are no backups
+	Place   target.Place    // where the data stands
+	Mode    string          // development or production
+	Node    uint32
+	Boot    uint32
+	BinDir  string // of PostgreSQL; empty: found
+	User    string // who runs the server; empty: as for the private cluster
+	Scratch string // directory for restored copies
+
+	Database engine.Engine // nil: the database is not backed up here
+	// Archive lists what the repository at a target has of the write-ahead
+	// log, and when the newest of it came there.
+	Archive func(ctx context.Context, t target.Target) (a scratch.Archive, newest time.Time, err error)
+	// Archived is how far the server says that its log was archived to every
+	// target; empty: it does not say. Not from the repository, so that the two
+	// can be compared.
+	Archived func(ctx context.Context) (lsn string, at time.Time, failing string, err error)
+
+	Files   engine.Engine // nil: files are not backed up here
+	Sources func(ctx context.Context) ([]string, error)
+
+	// Hooks are further checks of a restored copy of the database.
+	Hooks []scratch.Hook
+	// Sign signs the record of a drill.
+	Sign func(message []byte) (signer string, signature []byte, err error)
+	// Alarm tells people; may be nil. Repetitions are counted by whoever tells.
+	Alarm func(severity notify.Severity, code string, facts map[string]string)
+	// Made is told after a backup was made at a target: the emergency kit goes
+	// there. May be nil.
+	Made func(ctx context.Context, t target.Target) error
+	// Background starts a goroutine that the process waits for when it stops.
+	Background func(func())
+
+	Clock func() time.Time // time.Now when nil
+	Log   *slog.Logger
+	Beat  time.Duration // between sentinels; 0: scratch.SentinelEvery
+	Look  time.Duration // between looks at the schedule; 0: 15 s
+}
 
 // Backups makes, keeps, proves and expires backups. Safe for concurrent use.
 // Every method that takes a principal authorises it.
-type Backups struct{}
+type Backups struct {
+	o     Options
+	began time.Time
 
-var errNotBuilt = problem.New(problem.Unsupported, "backup-unbuilt", "Backups are not built in yet.")
-
-// Run keeps the schedule until ctx ends.
-func (b *Backups) Run(ctx context.Context) error { return errNotBuilt }
-
-// Start makes backups in the background.
-func (b *Backups) Start(ctx context.Context, p principal.Principal, in Request) (Job, error) {
-	return Job{}, errNotBuilt
+	mu      sync.Mutex
+	cancel  map[uuid.UUID]context.CancelFunc // of running jobs
+	told    map[string]time.Time             // alarms, by code and target: when last told
+	watched map[string]watched               // by target
+	seen    map[string]space                 // by target
+	claimed uint64                           // how far the server said that it has archived
+	life    context.Context
+	end     context.CancelFunc
 }
 
-// StartDrill restores apart, proves what was restored and throws it away.
-func (b *Backups) StartDrill(ctx context.Context, p principal.Principal, in DrillRequest) (Job, error) {
-	return Job{}, errNotBuilt
+// New makes it. It looks at nothing yet.
+func New(o Options) (*Backups, error) {
+	o.Config = o.Config.WithDefaults()
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Alarm == nil {
+		o.Alarm = func(notify.Severity, string, map[string]string) {}
+	}
+	if o.Background == nil {
+		o.Background = func(do func()) { go do() }
+	}
+	if o.Beat <= 0 {
+		o.Beat = scratch.SentinelEvery
+	}
+	if o.Look <= 0 {
+		o.Look = 15 * time.Second
+	}
+	if o.Scratch == "" {
+		return nil, errors.New("backup: no directory for restored copies")
+	}
+	if len(o.Targets) > 0 && o.Sign == nil {
+		return nil, errors.New("backup: nothing signs the records of drills")
+	}
+	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}}
+	b.life, b.end = context.WithCancel(context.Background())
+	return b, nil
 }
 
-// StartVerify has the engines check their repositories, and checks itself that
-// the archive of the log has no gap. Both together prove less than a drill.
-func (b *Backups) StartVerify(ctx context.Context, p principal.Principal, in TargetRequest) (Job, error) {
-	return Job{}, errNotBuilt
+// Configured reports whether there is a target at all.
+func (b *Backups) Configured() bool { return len(b.o.Targets) > 0 }
+
+// task is one subject at one target, with the engine that serves it.
+type task struct {
+	subject Subject
+	target  target.Target
+	engine  engine.Engine
 }
 
-// StartExpire removes what is older than the retention, and what nothing holds.
-func (b *Backups) StartExpire(ctx context.Context, p principal.Principal, in TargetRequest) (Job, error) {
-	return Job{}, errNotBuilt
+// tasks lists what is backed up where.
+func (b *Backups) tasks() (out []task) {
+	for _, t := range b.o.Targets {
+		if b.o.Database != nil && t.Serves(b.o.Database.Name()) && t.Kind != target.SFTPHost {
+			out = append(out, task{Database, t, b.o.Database})
+		}
+		if b.o.Files != nil && t.Serves(b.o.Files.Name()) {
+			out = append(out, task{Files, t, b.o.Files})
+		}
+	}
+	return out
 }
 
-// Hold keeps points from being expired.
-func (b *Backups) Hold(ctx context.Context, p principal.Principal, in NewHold) (Hold, error) {
-	return Hold{}, errNotBuilt
+// Run keeps the schedule, writes sentinels and watches, until ctx ends. Runs
+// that were begun are stopped then, and done again by the next start.
+func (b *Backups) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, b.end)
+	defer stop()
+	if err := b.o.DB.WaitHealthy(ctx); err != nil {
+		return err
+	}
+	b.settle(ctx)
+	var wg sync.WaitGroup
+	if b.Configured() {
+		wg.Go(func() { b.every(ctx, b.o.Beat, "a sentinel was not written", b.beat) })
+		wg.Go(func() { b.every(ctx, time.Hour, "old sentinels were not removed", b.prune) })
+	}
+	wg.Go(func() { b.every(ctx, b.o.Look, "backups were not watched", b.watch) })
+	b.every(ctx, b.o.Look, "the schedule of backups was not kept", b.schedule)
+	wg.Wait()
+	return ctx.Err()
 }
 
-// Release ends a hold.
-func (b *Backups) Release(ctx context.Context, p principal.Principal, hold uuid.UUID, reason string) (Hold, error) {
-	return Hold{}, errNotBuilt
+// every does something again and again, and logs what goes wrong once.
+func (b *Backups) every(ctx context.Context, d time.Duration, wrong string, do func(context.Context) error) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	failing := false
+	for {
+		if b.o.DB.Healthy() {
+			err := do(ctx)
+			if err != nil && ctx.Err() == nil && !failing {
+				b.o.Log.Warn(wrong, "error", err)
+			}
+			failing = err != nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
-// Status says what could be recovered now, and what would be lost.
-func (b *Backups) Status(ctx context.Context, p principal.Principal) (Status, error) {
-	return Status{}, errNotBuilt
+func (b *Backups) beat(ctx context.Context) error {
+	_, err := b.writeSentinel(ctx)
+	return err
 }
 
-// Calendar describes the last days, the oldest first.
-func (b *Backups) Calendar(ctx context.Context, p principal.Principal, days int) ([]Day, error) {
-	return nil, errNotBuilt
+// settle ends what earlier processes left.
+func (b *Backups) settle(ctx context.Context) {
+	if _, err := scratch.Sweep(ctx, b.o.Scratch, b.o.Log); err != nil {
+		b.o.Log.Warn("restored copies that earlier processes left were not removed", "error", err)
+	}
+	ended, err := b.endStale(ctx)
+	if err != nil {
+		b.o.Log.Warn("interrupted runs were not put in order", "error", err)
+	}
+	for _, r := range ended {
+		b.o.Log.Warn("a run was interrupted", "kind", r.Kind, "subject", r.Subject, "target", r.Target, "run", r.ID)
+		b.alarm(notify.Warning, "backup-interrupted", r.Target, map[string]string{"kind": string(r.Kind), "subject": string(r.Subject), "next": "foundry backup status"})
+	}
 }
 
-// Jobs lists what was done, the newest first.
-func (b *Backups) Jobs(ctx context.Context, p principal.Principal, f Filter) ([]Job, error) {
-	return nil, errNotBuilt
+// node is who acts when the schedule does.
+var node = principal.Node("backup")
+
+// schedule starts what is due: one job at a time.
+func (b *Backups) schedule(ctx context.Context) error {
+	if b.busy() {
+		return nil
+	}
+	if _, err := b.endStale(ctx); err != nil {
+		return err
+	}
+	past, err := b.histories(ctx)
+	if err != nil {
+		return err
+	}
+	now := b.o.Clock()
+	var chosen []task
+	for _, t := range b.tasks() {
+		if due(past[[2]string{string(t.subject), t.target.Name}], now, b.o.Config.daily()) {
+			chosen = append(chosen, t)
+		}
+	}
+	if len(chosen) > 0 {
+		return ignoreBusy(b.launch(ctx, node, KindBackup, b.backups(chosen, past, "", true)))
+	}
+	return b.scheduleDrill(ctx, past, now)
 }
 
-// Job says how far something has come.
-func (b *Backups) Job(ctx context.Context, p principal.Principal, id uuid.UUID) (Job, error) {
-	return Job{}, errNotBuilt
+func ignoreBusy(_ Job, err error) error { return err }
+
+// scheduleDrill starts the drill that is due longest.
+func (b *Backups) scheduleDrill(ctx context.Context, past map[[2]string]history, now time.Time) error {
+	last, err := b.lastDrills(ctx)
+	if err != nil {
+		return err
+	}
+	var chosen *task
+	var oldest time.Time
+	all := b.tasks()
+	for i, t := range all {
+		key := [2]string{string(t.subject), t.target.Name}
+		h, d := past[key], last[key]
+		proven := d == nil || d.Outcome == Pass
+		if !drillDue(h, now, time.Duration(b.o.Config.DrillEvery), proven) {
+			continue
+		}
+		if chosen == nil || h.LastDrill.Before(oldest) {
+			chosen, oldest = &all[i], h.LastDrill
+		}
+	}
+	if chosen == nil {
+		return nil
+	}
+	which := whichNext(past[[2]string{string(chosen.subject), chosen.target.Name}].Drills)
+	if chosen.subject != Database {
+		which = Latest
+	}
+	r := b.newRun(KindDrill, *chosen, true)
+	in := DrillRequest{Subject: chosen.subject, Target: chosen.target.Name, Which: which}
+	return ignoreBusy(b.launch(ctx, node, KindDrill, []*work{{run: r, task: *chosen, do: func(ctx context.Context, w *work) error { return b.drill(ctx, w, in, node, nil) }}}))
 }
 
-// Points lists what could be restored.
-func (b *Backups) Points(ctx context.Context, p principal.Principal, f Filter) ([]Point, error) {
-	return nil, errNotBuilt
+// busy reports whether this process makes a run now.
+func (b *Backups) busy() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.cancel) > 0
 }
 
-// Point shows one point.
-func (b *Backups) Point(ctx context.Context, p principal.Principal, target, label string) (Point, error) {
-	return Point{}, errNotBuilt
+// alarm tells people once an hour at most about one thing at one target.
+func (b *Backups) alarm(severity notify.Severity, code, target string, facts map[string]string) {
+	name := code
+	if target != "" {
+		name += "." + target
+		facts["target"] = target
+	}
+	b.mu.Lock()
+	now := b.o.Clock()
+	last, ok := b.told[name]
+	quiet := ok && now.Sub(last) < time.Hour && !now.Before(last)
+	if !quiet {
+		b.told[name] = now
+	}
+	b.mu.Unlock()
+	if !quiet {
+		b.o.Alarm(severity, name, facts)
+	}
 }
 
-// Drills lists drills.
-func (b *Backups) Drills(ctx context.Context, p principal.Principal, f Filter) ([]Drill, error) {
-	return nil, errNotBuilt
+// resolved lets the next alarm of a kind through at once.
+func (b *Backups) resolved(code, target string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.told, code+"."+target)
 }
 
-// Drill shows one drill.
-func (b *Backups) Drill(ctx context.Context, p principal.Principal, id uuid.UUID) (Drill, error) {
-	return Drill{}, errNotBuilt
+// randomIn picks a moment between two.
+func randomIn(from, until time.Time) time.Time {
+	if !until.After(from) {
+		return from
+	}
+	return from.Add(time.Duration(rand.Int64N(int64(until.Sub(from))))) //nolint:gosec // nobody gains by guessing it
 }
 
-// Holds lists holds, the newest first, those that were released last.
-func (b *Backups) Holds(ctx context.Context, p principal.Principal) ([]Hold, error) {
-	return nil, errNotBuilt
+// roomFor refuses a copy that the disk has no room for.
+func (b *Backups) roomFor(bytes int64) error {
+	free, err := scratch.Free(b.o.Scratch)
+	if err != nil {
+		return err
+	}
+	// The log that is replayed comes on top, and the live database must not
+	// run out of room because of a drill.
+	if need := bytes + bytes/5 + 512<<20; free < need {
+		return errScratchFull(b.o.Scratch, need, free)
+	}
+	return nil
 }
 
-// Targets says how the places of backups are.
-func (b *Backups) Targets(ctx context.Context, p principal.Principal) ([]TargetStatus, error) {
-	return nil, errNotBuilt
-}
+func (b *Backups) scratchDir() string { return filepath.Clean(b.o.Scratch) }

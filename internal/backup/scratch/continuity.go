@@ -187,3 +187,9 @@ func (a Archive) Check(start, reach string) Check {
 	}
 	return pass(CheckLog, "All %d segments from %s to %s are there.", count, start, FormatLSN(end))
 }
+
+// SegmentEnd is the position at which a segment of the usual size ends.
+func SegmentEnd(name string) (lsn uint64, ok bool) {
+	s, ok := parseSegment(name, SegmentBytes)
+	return (s.n + 1) * SegmentBytes, ok
+}

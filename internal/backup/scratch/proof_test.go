@@ -245,7 +245,7 @@ func TestRowCountsAreComparedWithThoseAround(t *testing.T) {
 		{"while it was counted", notes, map[string]int64{"audit": 150, "requests": 50, "sessions": 3}, 500 * time.Millisecond, Inconclusive, "from before"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := compareRows(c.notes, Note{Rows: c.have}, noon.Add(c.at))
+			got := compareRows(c.notes, Note{Rows: c.have}, noon.Add(c.at), noon.Add(c.at))
 			says := strings.ToLower(c.says)
 			if got.Outcome != c.want || !strings.Contains(strings.ToLower(got.Reason), says) {
 				t.Fatalf("%s: %s; want %s: %s", got.Outcome, got.Reason, c.want, c.says)

@@ -83,9 +83,13 @@ func (s *Server) Prove(ctx context.Context, e Expected, say func(what string)) (
 		p.Recovered = newest
 		return c
 	})
-	look(CheckReplay, func() Check { return s.replay(ctx, &e) })
+	var replayed time.Time
+	look(CheckReplay, func() (c Check) {
+		c, replayed = s.replay(ctx, &e)
+		return c
+	})
 	look(CheckRows, func() Check {
-		c, rows, tables := s.rows(ctx, &e, p.Recovered)
+		c, rows, tables := s.rows(ctx, &e, p.Recovered, replayed)
 		p.Rows, p.Tables = rows, tables
 		return c
 	})
@@ -111,28 +115,35 @@ func hook(ctx context.Context, h Hook, copy *db.DB, recovered time.Time) Check {
 	return Check{Name: h.Name, Outcome: outcome, Reason: reason}
 }
 
-// replay compares the time of the last transaction that was replayed.
-func (s *Server) replay(ctx context.Context, e *Expected) Check {
+// replay compares the time of the last transaction that was replayed, and
+// returns it.
+func (s *Server) replay(ctx context.Context, e *Expected) (Check, time.Time) {
 	var at *time.Time
 	var recovering bool
 	err := s.db.Read(ctx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `SELECT pg_last_xact_replay_timestamp(), pg_is_in_recovery()`).Scan(&at, &recovering)
 	})
-	switch reach := e.reach(); {
+	switch {
 	case err != nil:
-		return unclear(CheckReplay, "The copy does not say how far it came: %s", sentence(err))
+		return unclear(CheckReplay, "The copy does not say how far it came: %s", sentence(err)), time.Time{}
 	case recovering:
-		return unclear(CheckReplay, "The copy is still replaying.")
+		return unclear(CheckReplay, "The copy is still replaying."), time.Time{}
 	case at == nil:
-		return unclear(CheckReplay, "The copy replayed no transaction: it is as old as the backup itself.")
+		return unclear(CheckReplay, "The copy replayed no transaction: it is as old as the backup itself."), time.Time{}
+	}
+	return judgeReplay(e, *at), *at
+}
+
+func judgeReplay(e *Expected, at time.Time) Check {
+	switch reach := e.reach(); {
 	case reach.IsZero():
-		return unclear(CheckReplay, "The copy came to %s, but how far it should come is not known.", stamp(*at))
+		return unclear(CheckReplay, "The copy came to %s, but how far it should come is not known.", stamp(at))
 	case at.Before(reach.Add(-e.interval() - e.slack())):
-		return fail(CheckReplay, "The copy came to %s only, and the log had reached %s.", stamp(*at), stamp(reach))
+		return fail(CheckReplay, "The copy came to %s only, and the log had reached %s.", stamp(at), stamp(reach))
 	case !e.At.IsZero() && at.After(e.At):
-		return fail(CheckReplay, "The copy came to %s, later than the moment that was asked for, %s.", stamp(*at), stamp(e.At))
+		return fail(CheckReplay, "The copy came to %s, later than the moment that was asked for, %s.", stamp(at), stamp(e.At))
 	default:
-		return pass(CheckReplay, "The last transaction replayed is of %s.", stamp(*at))
+		return pass(CheckReplay, "The last transaction replayed is of %s.", stamp(at))
 	}
 }
 

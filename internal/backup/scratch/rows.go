@@ -109,28 +109,31 @@ func countAll(ctx context.Context, d *db.DB, tables []string, into map[string]in
 }
 
 // rows counts the copy, and compares.
-func (s *Server) rows(ctx context.Context, e *Expected, recovered time.Time) (c Check, rows int64, tables int) {
+func (s *Server) rows(ctx context.Context, e *Expected, recovered, replayed time.Time) (c Check, rows int64, tables int) {
 	have, err := Count(ctx, s.db)
 	if err != nil {
 		// A page that cannot be read is found here first.
 		return fail(CheckRows, "The tables of the copy cannot be read: %s", sentence(err)), 0, 0
 	}
-	return compareRows(e.Notes, have, recovered), have.Total(), len(have.Rows)
+	if replayed.Before(recovered) {
+		replayed = recovered
+	}
+	return compareRows(e.Notes, have, recovered, replayed.Add(e.slack())), have.Total(), len(have.Rows)
 }
 
 // few is how many rows a table that may shrink has to have had for its being
 // empty to say something.
 const few = 10
 
-// compareRows judges the counts of a copy that came to a moment by the notes
-// before and after it.
-func compareRows(notes []Note, have Note, recovered time.Time) Check {
+// compareRows judges the counts of a copy by the notes before and after what it
+// came to: everything until recovered is in it, and nothing after until.
+func compareRows(notes []Note, have Note, recovered, until time.Time) Check {
 	var before, after *Note
 	for i := range notes {
 		switch n := &notes[i]; {
 		case !n.Until.After(recovered):
 			before = n
-		case n.At.After(recovered) && after == nil:
+		case n.At.After(until) && after == nil:
 			after = n
 		}
 	}
