@@ -194,3 +194,13 @@ func setCheckpointsAside(dir string, r *Recovery) error {
 	}
 	return nil
 }
+
+// NoteAnnounced notes that a recovery is in the restored audit log.
+func NoteAnnounced(dataDir string, at time.Time) error {
+	r, err := ReadRecovery(dataDir)
+	if err != nil || r == nil {
+		return err
+	}
+	r.Announced = at.UTC()
+	return r.write()
+}

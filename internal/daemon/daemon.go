@@ -74,6 +74,7 @@ type Daemon struct {
 	identity
 	assurance
 	staff
+	rescue
 
 	// FirstKey is the token of the key made on the very first start; empty
 	// afterwards.
@@ -113,6 +114,11 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	step := o.Progress
 	if step == nil {
 		step = func(string) {}
+	}
+	if fenced, err := d.startFenced(ctx); err != nil {
+		return nil, err
+	} else if fenced {
+		return d, nil
 	}
 	for _, s := range []struct {
 		name string
@@ -272,6 +278,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runPeople(ctx)
 	d.running.Go(func() { d.sendMail(ctx) })
 	d.running.Go(func() { d.runControls(ctx) })
+	d.runRescue(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.vault.Run(ctx) })
 	d.running.Go(func() {
