@@ -115,6 +115,7 @@ type Grant struct {
 	EndedBy      string        `json:"ended_by,omitempty"`      //
 	ReviewedAt   *time.Time    `json:"reviewed_at,omitempty"`   // a break-glass grant
 	ReviewedBy   string        `json:"reviewed_by,omitempty"`   //
+	Finding      string        `json:"finding,omitempty"`       // of the review
 	Note         string        `json:"note,omitempty"`          // of the decision or the end
 	Until        *time.Time    `json:"approve_until,omitempty"` // while pending
 }

@@ -56,7 +56,7 @@ func noteUse(ctx context.Context, tx pgx.Tx, g *Grant, p principal.Principal) (b
 // grantQuery gives a grant with what happened to it, and the database's clock.
 const grantQuery = `SELECT g.id, g.organisation_id, g.kind, g.requester, g.holder, g.scopes, g.reason, g.ticket, g.seconds, g.requested_at,
 		coalesce(d.actor, ''), coalesce(d.side, ''), d.at, d.expires_at, u.first, u.last, u.n, e.at, coalesce(e.actor, ''),
-		v.at, coalesce(v.actor, ''), coalesce(e.note, v.note, d.note, ''), now()
+		v.at, coalesce(v.actor, ''), coalesce(v.note, ''), coalesce(nullif(e.note, ''), d.note, ''), now()
 	FROM staff_grants g
 	LEFT JOIN staff_grant_events d ON d.grant_id = g.id AND d.event IN ('approved', 'rejected', 'opened')
 	LEFT JOIN staff_grant_events e ON e.grant_id = g.id AND e.event = 'ended'
@@ -72,7 +72,7 @@ func scanGrantNow(row pgx.CollectableRow) (g Grant, now time.Time, err error) {
 	var seconds int64
 	err = row.Scan(&g.ID, &g.Organisation, &g.Kind, &g.Requester, &g.Holder, &g.Scopes, &g.Reason, &g.Ticket, &seconds, &g.RequestedAt,
 		&g.Approver, &g.ApproverSide, &g.DecidedAt, &g.ExpiresAt, &g.FirstUsedAt, &g.LastUsedAt, &g.UsedMinutes, &g.EndedAt, &g.EndedBy,
-		&g.ReviewedAt, &g.ReviewedBy, &g.Note, &now)
+		&g.ReviewedAt, &g.ReviewedBy, &g.Finding, &g.Note, &now)
 	g.Duration = time.Duration(seconds) * time.Second
 	if g.State = g.state(now); g.State == GrantPending {
 		until := g.RequestedAt.Add(ApprovalLife)

@@ -138,6 +138,20 @@ func keysMadeBy(ctx context.Context, tx pgx.Tx, person uuid.UUID) ([]Key, error)
 	return pgx.CollectRows(rows, scanKey)
 }
 
+// keysOfServiceAccounts reads which of an organisation's keys a service
+// account has.
+func keysOfServiceAccounts(ctx context.Context, tx pgx.Tx, org uuid.UUID) (map[string]uuid.UUID, error) {
+	rows, err := tx.Query(ctx, `SELECT id, service_account_id FROM api_keys WHERE organisation_id = $1 AND service_account_id IS NOT NULL`, org)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]uuid.UUID{}
+	var key string
+	var account uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&key, &account}, func() error { out[key] = account; return nil })
+	return out, err
+}
+
 // assignKey says whose a key is; the transaction must see its organisation.
 func assignKey(ctx context.Context, tx pgx.Tx, id string, account uuid.UUID) error {
 	tag, err := tx.Exec(ctx, `UPDATE api_keys SET service_account_id = $2 WHERE id = $1`, id, account)

@@ -171,6 +171,9 @@ func describeGrant(w io.Writer, g api.Grant) {
 	if g.ReviewedAt != nil {
 		fmt.Fprintf(w, "reviewed\t%s by %s\n", momentOf(g.ReviewedAt), g.ReviewedBy)
 	}
+	if g.Finding != "" {
+		fmt.Fprintf(w, "found\t%s\n", g.Finding)
+	}
 	if g.Note != "" {
 		fmt.Fprintf(w, "note\t%s\n", g.Note)
 	}

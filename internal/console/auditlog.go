@@ -247,21 +247,38 @@ func (c *Console) auditProof(v *visit) error {
 	} else if len(b.Proofs) > 0 {
 		d.draw(b.Proofs[0])
 	}
-	for _, line := range strings.Split(b.Checkpoint, "\n") {
+	d.signers = signersOf(b.Checkpoint)
+	return v.show(page{Title: "Proof", Path: toAudit, Crumbs: []crumb{{"Audit log", toAudit}, {row.Act, entryLink(v, row.ID, "")}}}, proofBody(d))
+}
+
+// signersOf are the names that stand under a checkpoint.
+func signersOf(checkpoint string) (out []string) {
+	for _, line := range strings.Split(checkpoint, "\n") {
 		if rest, found := strings.CutPrefix(line, "\u2014 "); found {
 			name, _, _ := strings.Cut(rest, " ")
-			d.signers = append(d.signers, name)
+			out = append(out, name)
 		}
 	}
-	return v.show(page{Title: "Proof", Path: toAudit, Crumbs: []crumb{{"Audit log", toAudit}, {row.Act, entryLink(v, row.ID, "")}}}, proofBody(d))
+	return out
 }
 
 // draw computes the way from the leaf to the root (RFC 9162, section 2.1.3.2).
 func (d *proofData) draw(p audit.Proof) {
-	at, hash := p.Leaf, p.LeafHash
-	last := d.checkpoint.Size - 1
+	var root tlog.Hash
 	d.leafN, d.leaf = p.Leaf, short(p.LeafHash)
-	for _, neighbour := range p.Path {
+	d.steps, root = climb(p.Leaf, d.checkpoint.Size, p.LeafHash, p.Path)
+	d.root = short(root)
+	if root != d.checkpoint.Root {
+		d.problem = "The way from the entry does not end at the root that was signed."
+	}
+	d.plot()
+}
+
+// climb follows a path from the leaf at a place to the root of a tree of that
+// size.
+func climb(at, size int64, hash tlog.Hash, path []tlog.Hash) (steps []proofStep, root tlog.Hash) {
+	last := size - 1
+	for _, neighbour := range path {
 		s := proofStep{neighbour: short(neighbour)}
 		if at&1 == 1 || at == last {
 			s.left = true
@@ -274,13 +291,9 @@ func (d *proofData) draw(p audit.Proof) {
 		}
 		at, last = at>>1, last>>1
 		s.result = short(hash)
-		d.steps = append(d.steps, s)
+		steps = append(steps, s)
 	}
-	d.root = short(hash)
-	if hash != d.checkpoint.Root {
-		d.problem = "The way from the entry does not end at the root that was signed."
-	}
-	d.plot()
+	return steps, hash
 }
 
 func short(h tlog.Hash) string { return hex.EncodeToString(h[:4]) }
@@ -377,6 +390,13 @@ func (c *Console) verifyAudit(v *visit) error {
 	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), verifyTime)
 	defer cancel()
+	// It reads everybody's entries, and what it finds names them.
+	if err := c.Guard.Authorise(ctx, v.who(), "audit.verify", policy.Resource{}); err != nil {
+		return err
+	}
+	if err := c.Audit.Record(ctx, v.who(), uuid.Nil, "audit.verify", "", nil); err != nil {
+		return err
+	}
 	_ = http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(verifyTime + pageTimeout)) // not every writer has one
 	report, err := c.Audit.Verify(ctx, audit.VerifyOptions{})
 	if err != nil {

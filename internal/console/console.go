@@ -50,6 +50,11 @@ type Options struct {
 	Controls *evidence.Runner
 	Outbox   *notify.Outbox
 
+	// Canary plants a canary and searches every place where it must not be.
+	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)
+	// Go does work that goes on beyond the request, while the node lives.
+	Go func(work func(life context.Context))
+
 	// RunControls starts a run that goes on beyond the request.
 	RunControls func(ctx context.Context, p principal.Principal, ids []string) (evidence.Job, error)
 
@@ -68,6 +73,8 @@ type Console struct {
 	links    *Links
 	sessions *sessions
 	assets   *assets
+	canary   canaries
+	exports  exports
 	mux      *http.ServeMux
 	origin   *http.CrossOriginProtection
 	streams  atomic.Int64 // event streams open

@@ -105,7 +105,9 @@ func (c *Console) control(v *visit) error {
 		d.history = d.history[:historyPage]
 		d.next = d.history[historyPage-1].ID.String()
 	}
-	return v.show(page{Title: d.status.ID + " " + d.status.Title, Path: toControls, Live: before == uuid.Nil, Crumbs: []crumb{{"Controls", toControls}}}, controlBody(d))
+	p := page{Title: d.status.ID + " " + d.status.Title, Path: toControls, Live: before == uuid.Nil, Crumbs: []crumb{{"Controls", toControls}}}
+	p.Notice = map[string]string{"attested": "The statement is signed and recorded."}[v.r.URL.Query().Get("done")]
+	return v.show(p, controlBody(d))
 }
 
 // controlState is how a control stands: one of the five statuses.

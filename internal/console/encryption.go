@@ -1,11 +1,14 @@
 package console
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/a-h/templ"
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -36,6 +39,7 @@ type encryptionData struct {
 	shreds   []keys.Shred
 	storage  keys.StorageReport
 	platform bool
+	without  []*access.Organisation // whose keyset is not made yet
 }
 
 // keysetName is whose a keyset is.
@@ -81,11 +85,21 @@ func (c *Console) encryption(v *visit) error {
 	if d.platform && c.Storage != nil && v.may("keys.storage", uuid.Nil) {
 		d.storage = c.Storage(ctx)
 	}
+	if d.platform {
+		for _, o := range d.names.directory.Organisations() {
+			if !slices.ContainsFunc(d.keysets, func(k keys.KeysetStatus) bool { return k.Organisation == o.ID }) {
+				d.without = append(d.without, o)
+			}
+		}
+		slices.SortFunc(d.without, func(a, b *access.Organisation) int { return cmp.Compare(a.Name, b.Name) })
+	}
 	running := false
 	for _, k := range d.keysets {
 		running = running || k.Rotation != nil && k.Rotation.Ended == nil
 	}
-	return v.show(page{Title: "Encryption", Path: toEncryption, Live: running}, encryptionBody(d))
+	p := page{Title: "Encryption", Path: toEncryption, Live: running}
+	p.Notice = map[string]string{"held": "It is on legal hold. Its keys cannot be destroyed.", "released": "The hold is released."}[v.r.URL.Query().Get("done")]
+	return v.show(p, encryptionBody(d))
 }
 
 func (c *Console) rotateKeys(v *visit) error {

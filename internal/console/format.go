@@ -84,6 +84,16 @@ func moment(t, now time.Time) string {
 	return t.UTC().Format("2 Jan, 15:04:05")
 }
 
+// labelOf names a row by its moment, for those who hear a link without its
+// row. It holds what moment shows, letter by letter (WCAG 2.2, 2.5.3).
+func labelOf(what string, t, now time.Time) string {
+	shown := moment(t, now)
+	if full := stamp(t); strings.Contains(full, shown) {
+		return what + " of " + full
+	}
+	return what + " of " + shown + " (" + t.UTC().Format("2006") + ")"
+}
+
 // lastDay is the date in a paper whose validity ends at midnight t.
 func lastDay(t time.Time) string { return day(t.Add(-time.Second)) }
 

@@ -221,3 +221,12 @@ func TestTriesAreToldInWords(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestTheNameOfARowHoldsWhatItShows(t *testing.T) {
+	now := time.Date(2026, 11, 23, 0, 30, 0, 0, time.UTC)
+	for _, at := range []time.Time{now.Add(-time.Minute), now.Add(-time.Hour), now.AddDate(-1, 0, 0)} {
+		if name := labelOf("Request", at, now); !strings.Contains(name, moment(at, now)) || !strings.Contains(name, at.Format("2006")) {
+			t.Errorf("%q does not hold %q and the year", name, moment(at, now))
+		}
+	}
+}

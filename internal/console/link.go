@@ -49,7 +49,12 @@ const (
 	toOutbox        = "/console/messages"
 )
 
-func requestLink(id ledger.RequestID) templ.SafeURL {
+// requestLink is a request's page. For staff under a grant it names the
+// organisation: without it nobody could say which grant opens the page.
+func requestLink(v *visit, id ledger.RequestID, org uuid.UUID) templ.SafeURL {
+	if v.who().Grant != uuid.Nil {
+		return with(toRequests+"/"+id.String(), "organisation", v.c.names().organisation(org))
+	}
 	return templ.SafeURL(toRequests + "/" + id.String())
 }
 

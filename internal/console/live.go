@@ -77,6 +77,7 @@ func (c *Console) stored() string {
 func (c *Console) state() string {
 	var b strings.Builder
 	fmt.Fprint(&b, c.DB.Healthy(), c.Refusing() != nil)
+	fmt.Fprint(&b, c.canary.pulse(), c.exports.pulse())
 	for _, p := range c.Gateway.Providers() {
 		h := p.Health()
 		fmt.Fprint(&b, p.Circuit(), h != nil && h.OK)

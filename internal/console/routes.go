@@ -59,6 +59,13 @@ func (c *Console) Routes() []Route {
 	r = append(r, c.encryptionRoutes()...)
 	r = append(r, c.controlRoutes()...)
 	r = append(r, c.outboxRoutes()...)
+	r = append(r, c.holdRoutes()...)
+	r = append(r, c.nodeKeyRoutes()...)
+	r = append(r, c.attestRoutes()...)
+	r = append(r, c.exportRoutes()...)
+	r = append(r, c.requestProofRoutes()...)
+	r = append(r, c.grantRuleRoutes()...)
+	r = append(r, c.serviceKeyRoutes()...)
 	return append(r, Route{Pattern: "GET " + toOverview, Action: "console.open", shared: true, do: c.nothing}) // every other path below it
 }
 

@@ -21,6 +21,9 @@ func pages(w *world) []struct{ name, path string } {
 		{"policy", "/console/organisations/st-mary-hospital/policy"}, {"people", "/console/people"}, {"invite", "/console/people/invite?organisation=st-mary-hospital"},
 		{"services", "/console/service-accounts?organisation=st-mary-hospital"}, {"staff-access", "/console/staff-access"}, {"register", "/console/access-register"},
 		{"encryption", "/console/encryption"}, {"controls", "/console/controls"}, {"control", "/console/controls/O-08"}, {"messages", "/console/messages"},
+		{"hold", "/console/encryption/st-mary-hospital/hold"}, {"release", "/console/encryption/st-mary-hospital/release"}, {"rewrap", "/console/encryption/rewrap"},
+		{"canary", "/console/encryption/canary"}, {"attest", "/console/controls/O-07.escrow/attest"}, {"attested", "/console/controls/O-07.escrow"},
+		{"grant-rule", "/console/staff-access/rule?organisation=st-mary-hospital"}, {"export", "/console/audit/export"}, {"request-proof", "/console/requests/" + w.failed + "/proof"},
 		{"audit", "/console/audit"}, {"audit-log", "/console/audit/log"}, {"missing", "/console/nowhere"},
 	}
 }

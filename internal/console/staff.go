@@ -36,7 +36,8 @@ type grantsData struct {
 	choices []string
 	list    []access.Grant
 	form    form
-	scopes  []string // ticked
+	scopes  []string         // ticked
+	rule    access.Approvers // of the organisation; empty: of none
 }
 
 func (c *Console) grants(v *visit) error { return c.showGrants(v, form{}, nil, 0) }
@@ -61,7 +62,14 @@ func (c *Console) showGrants(v *visit, f form, ticked []string, status int) erro
 	if v.who().Platform() {
 		d.choices = c.choices(v).Organisations
 	}
-	return v.show(page{Title: "Staff access", Path: toGrants, Status: status}, grantsBody(d))
+	if s.id != uuid.Nil {
+		if d.rule, err = c.Grants.Rule(ctx, s.id); err != nil {
+			return err
+		}
+	}
+	p := page{Title: "Staff access", Path: toGrants, Status: status}
+	p.Notice = map[string]string{"rule": "The rule is changed."}[v.r.URL.Query().Get("done")]
+	return v.show(p, grantsBody(d))
 }
 
 func (c *Console) requestGrant(v *visit) error {

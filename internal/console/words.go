@@ -163,3 +163,11 @@ func transferText(leaves, restricted bool) string {
 	}
 	return "restricted"
 }
+
+// commaList puts names into one line, or says that there are none.
+func commaList(names []string, none string) string {
+	if len(names) == 0 {
+		return none
+	}
+	return strings.Join(names, ", ")
+}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/audit"
@@ -217,11 +218,18 @@ const canaryOrganisation = FirstOrganisation
 
 // canary plants a plaintext, a key and an API token on the ways that clients'
 // content takes, and then searches every place where it must not be.
+//
+// Whoever asks may search, and need not be somebody who may make keys: the
+// node plants, and the entry of the audit log says for whom.
 func (d *Daemon) canary(ctx context.Context, p principal.Principal) (keys.CanaryReport, error) {
 	began := time.Now()
 	report := keys.CanaryReport{At: d.clock().UTC()}
 	search := &keys.Search{}
-	if err := d.plant(ctx, p, search, &report); err != nil {
+	err := d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error { return audit.Append(ctx, tx, p, uuid.Nil, "keys.search", "", nil) })
+	if err != nil {
+		return report, err
+	}
+	if err := d.plant(ctx, principal.Node("canary"), search, &report); err != nil {
 		return report, err
 	}
 	runtime.GC()

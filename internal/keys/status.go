@@ -32,7 +32,9 @@ type KeysetStatus struct {
 	KEK          string      `json:"kek"`
 	MadeAt       time.Time   `json:"made_at"`
 	WrappedAt    time.Time   `json:"wrapped_at"`
-	Hold         string      `json:"hold,omitempty"`
+	Hold         string      `json:"hold,omitempty"` // why it is on legal hold; empty: it is not
+	HoldBy       string      `json:"hold_by,omitempty"`
+	HoldAt       *time.Time  `json:"hold_at,omitempty"`
 	DestroyedAt  *time.Time  `json:"destroyed_at,omitempty"`
 	Keys         []KeyStatus `json:"keys"`
 	Rotation     *Progress   `json:"rotation,omitempty"`
@@ -107,7 +109,7 @@ func (v *Vault) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	for _, r := range rows {
-		ks := KeysetStatus{Organisation: r.Organisation, KEK: r.KEK, MadeAt: r.MadeAt, WrappedAt: r.WrappedAt, Hold: r.HoldReason, DestroyedAt: r.DestroyedAt}
+		ks := KeysetStatus{Organisation: r.Organisation, KEK: r.KEK, MadeAt: r.MadeAt, WrappedAt: r.WrappedAt, Hold: r.HoldReason, HoldBy: r.HoldBy, HoldAt: r.HoldAt, DestroyedAt: r.DestroyedAt}
 		if p, ok := v.RotationProgress(r.Organisation); ok {
 			ks.Rotation = &p
 		}

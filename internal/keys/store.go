@@ -22,10 +22,12 @@ type keysetRow struct {
 	MadeAt       time.Time
 	WrappedAt    time.Time
 	HoldReason   string
+	HoldBy       string
+	HoldAt       *time.Time
 	DestroyedAt  *time.Time
 }
 
-const keysetColumns = `organisation_id, wrapped, kek, version, made_at, wrapped_at, hold_reason, destroyed_at`
+const keysetColumns = `organisation_id, wrapped, kek, version, made_at, wrapped_at, hold_reason, hold_by, hold_at, destroyed_at`
 
 // readKeyset returns nil where there is none.
 func (v *Vault) readKeyset(ctx context.Context, org uuid.UUID) (row *keysetRow, err error) {
