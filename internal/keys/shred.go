@@ -246,7 +246,7 @@ func (v *Vault) ShredDue(ctx context.Context) error {
 	for _, s := range due {
 		errs = append(errs, v.executeShred(ctx, s))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, v.clearRemains(ctx))...)
 }
 
 // executeShred destroys a keyset: in one transaction the wrapped keys go, the
@@ -292,10 +292,47 @@ func (v *Vault) executeShred(ctx context.Context, s Shred) error {
 	v.loading.Lock()
 	v.forget(org)
 	v.loading.Unlock()
-	// The row's earlier versions hold the wrapped keys until a vacuum.
-	if _, err := v.o.DB.Pool(db.Migrator).Exec(ctx, `VACUUM keysets`); err != nil {
-		v.o.Log.Warn("dead rows of keysets were not cleared; autovacuum does it later", "error", err)
+	return nil
+}
+
+// afterlife is for how long a transaction may still see a keyset as it was
+// before it was destroyed, and so keep it in its table's file.
+const afterlife = time.Hour
+
+// clearRemains writes the table of keysets anew, without the rows' earlier
+// versions, which hold the wrapped keys. A plain VACUUM forgets where these
+// bytes are and leaves them on their pages. It is done as long as somebody may
+// still see them, and once after a start, because a kill may have come between
+// a destruction and this.
+func (v *Vault) clearRemains(ctx context.Context) error {
+	var last *time.Time
+	var now time.Time
+	err := v.o.DB.Read(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT max(destroyed_at), now() FROM keysets`).Scan(&last, &now)
+	})
+	if err != nil {
+		return fmt.Errorf("looking for destroyed keysets: %w", err)
 	}
+	v.cleared.Lock()
+	defer v.cleared.Unlock()
+	if last == nil || v.cleared.at.After(last.Add(afterlife)) {
+		return nil
+	}
+	conn, err := v.o.DB.Pool(db.Migrator).Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("clearing the remains of destroyed keysets: %w", err)
+	}
+	defer conn.Release()
+	// Whoever waits for the table makes all others wait behind.
+	if _, err = conn.Exec(ctx, `SET lock_timeout = '1s'`); err == nil {
+		_, err = conn.Exec(ctx, `VACUUM FULL keysets`)
+		_, reset := conn.Exec(context.WithoutCancel(ctx), `RESET lock_timeout`)
+		err = errors.Join(err, reset)
+	}
+	if err != nil {
+		return fmt.Errorf("clearing the remains of destroyed keysets, which is tried again: %w", err)
+	}
+	v.cleared.at = now
 	return nil
 }
 
@@ -322,6 +359,7 @@ func (v *Vault) statement(ctx context.Context, org uuid.UUID) (*Statement, error
 		out.Values[c.String()] = n
 	}
 	out.Left = []string{
+		"blocks of the disk that the table's earlier file has given back, until something else is written there",
 		"the write-ahead log of PostgreSQL, until its segments are recycled: the keys in it are wrapped by the key-encryption key " + v.keks.Current().fingerprint,
 		"standbys and archives of that log, for as long as they are kept",
 		"the memory of other nodes, until they hear of it: within a second while they reach the database",

@@ -60,6 +60,10 @@ type Vault struct {
 	registered map[[2]string]bool // table and column
 	settle     time.Duration
 
+	cleared struct {
+		sync.Mutex
+		at time.Time // when the remains of destroyed keysets were last cleared, by the database's clock
+	}
 	jobs struct {
 		sync.Mutex
 		running map[uuid.UUID]*job
