@@ -160,9 +160,9 @@ func (b *Backups) spaceOf(ctx context.Context, t target.Target) space {
 	s := space{At: b.o.Clock(), Free: -1, Total: -1}
 	free, total, err := t.Space(ctx)
 	switch {
-	case err == nil:
+	case err == nil && total > 0:
 		s.Free, s.Total = free, total
-	case problem.From(err).Code != "space-unknown":
+	case err != nil && problem.From(err).Code != "space-unknown":
 		s.Failure = problem.From(err).Detail
 	}
 	return s

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/notify"
@@ -33,6 +34,8 @@ type Config struct {
 
 	Mail notify.Config `yaml:"mail,omitempty" json:"mail,omitzero"`
 
+	Backup backup.Config `yaml:"backup,omitempty" json:"backup,omitzero"`
+
 	gateway.Config `yaml:",inline"`
 }
 
@@ -40,6 +43,9 @@ type Config struct {
 type NodeConfig struct {
 	Name    string `yaml:"name,omitempty" json:"name,omitempty" jsonschema:"description=Default: the host name."`
 	Country string `yaml:"country,omitempty" json:"country,omitempty" jsonschema:"description=ISO 3166-1 code of the country this node stands in. Required in production; development assumes FI."`
+
+	Supplier string `yaml:"supplier,omitempty" json:"supplier,omitempty" jsonschema:"description=Who runs the machine. Targets of backups have to be with another."`
+	Account  string `yaml:"account,omitempty" json:"account,omitempty" jsonschema:"description=The account or contract there."`
 }
 
 // ListenConfig says where the node can be reached.
@@ -138,6 +144,9 @@ func (c Config) Validate() error {
 		}
 	}
 	if err := c.Mail.Validate(c.Mode == Production); err != nil {
+		return err
+	}
+	if err := c.Backup.Validate(); err != nil {
 		return err
 	}
 	return c.Config.Validate()

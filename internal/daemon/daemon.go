@@ -75,6 +75,7 @@ type Daemon struct {
 	assurance
 	staff
 	rescue
+	safety
 
 	// FirstKey is the token of the key made on the very first start; empty
 	// afterwards.
@@ -126,6 +127,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}{
 		{"Preparing the data directory", d.prepare},
 		{"Taking the addresses", d.listen},
+		{"Preparing the backups", d.prepareBackups},
 		{"Starting PostgreSQL", d.startDatabase},
 		{"Reading the policies", d.loadPolicies},
 		{"Preparing the vault", d.makeVault},
@@ -134,6 +136,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Making the gateway", d.makeGateway},
 		{"Making the first organisation and key", d.bootstrap},
 		{"Reading who is signed in", d.makePeople},
+		{"Making the service of backups", d.makeBackups},
 		{"Reading the controls", d.makeAssurance},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
@@ -257,10 +260,13 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	if err := d.makeStaff(store); err != nil {
 		return err
 	}
+	if err := d.makeGlass(); err != nil {
+		return err
+	}
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
-		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Node: fmt.Sprint(d.node.Number)})
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord})
 	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
@@ -279,6 +285,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { d.sendMail(ctx) })
 	d.running.Go(func() { d.runControls(ctx) })
 	d.runRescue(ctx)
+	d.runBackups(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.vault.Run(ctx) })
 	d.running.Go(func() {
@@ -353,6 +360,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	if d.cluster != nil {
 		errs = append(errs, d.cluster.Stop(flush))
 	}
+	d.closeBackups()
 	if d.lock != nil {
 		d.lock.release()
 	}

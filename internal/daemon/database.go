@@ -103,7 +103,7 @@ func (d *Daemon) databaseConfig(ctx context.Context) (db.Config, error) {
 		}
 		return cfg, nil
 	}
-	cluster, err := db.StartCluster(ctx, db.ClusterOptions{Dir: filepath.Join(d.config.DataDir, "postgres"), BinDir: c.BinDir, Log: d.log})
+	cluster, err := db.StartCluster(ctx, db.ClusterOptions{Dir: filepath.Join(d.config.DataDir, "postgres"), BinDir: c.BinDir, Log: d.log, Archive: d.archive()})
 	if err != nil {
 		return db.Config{}, err
 	}
