@@ -168,6 +168,10 @@ func moved(counter func() int64) func() bool {
 const incomplete = 3 // restic's exit code when a source could not be read
 
 func (s *session) backup(ctx context.Context, sources, tags []string, size stats, p engine.Progress) (engine.Point, error) {
+	finished, err := s.unfinished(ctx, p)
+	if err != nil {
+		return engine.Point{}, err
+	}
 	args := []string{"backup", "--json", "--host", s.e.o.Node}
 	for _, t := range tags {
 		args = append(args, "--tag", t)
@@ -182,9 +186,10 @@ func (s *session) backup(ctx context.Context, sources, tags []string, size stats
 		return engine.Point{}, err
 	}
 	if c.summary.Snapshot == "" {
-		return engine.Point{}, problem.New(problem.Upstream, "engine-did-nothing", "restic ended without an error and without a snapshot.").
+		return engine.Point{}, problem.New(problem.Upstream, "engine-nothing", "restic ended without an error and without a snapshot.").
 			WithMend("Nothing was backed up. Check which program is called restic on this machine.").Wrap(errors.New(tail(out.Text(), 600)))
 	}
+	finished()
 	point, err := s.find(ctx, c.summary.Snapshot)
 	if err != nil {
 		return engine.Point{}, err
@@ -201,6 +206,23 @@ func (s *session) backup(ctx context.Context, sources, tags []string, size stats
 	return point, nil
 }
 
+// unfinished notes that a backup began. If the one before never ended, what it
+// stored is in no index yet, and would be stored again: the index is made anew
+// from what is there.
+func (s *session) unfinished(ctx context.Context, p engine.Progress) (finished func(), err error) {
+	mark := strings.TrimSuffix(s.e.notesOf(s.t), ".pid") + ".unfinished"
+	if _, err := os.Lstat(mark); err == nil {
+		p.Tell(0, 0, "taking up what the last run stored")
+		if _, err := s.run(ctx, command{op: opExpire, args: []string{"rebuild-index"}, locks: true}); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		s.e.o.Log.Warn("the beginning of a backup could not be noted", "target", s.t.Name, "cause", err)
+	}
+	return func() { _ = os.Remove(mark) }, nil
+}
+
 // doubt finds what an exit code does not say.
 func doubt(c *collected, size stats, exit int) *problem.Error {
 	switch {
@@ -212,7 +234,7 @@ func doubt(c *collected, size stats, exit int) *problem.Error {
 		return problem.New(problem.Upstream, "engine-incomplete", "Some files could not be read, and restic does not say which. The others are backed up.").
 			WithMend("Check the permissions of what is backed up.")
 	case size.Bytes > 0 && c.summary.Bytes == 0:
-		return problem.New(problem.Upstream, "engine-did-nothing", "restic made a snapshot that is empty, of files that are not.").
+		return problem.New(problem.Upstream, "engine-nothing", "restic made a snapshot that is empty, of files that are not.").
 			WithMend("Check which program is called restic on this machine.")
 	}
 	return nil
@@ -271,7 +293,7 @@ func (s *session) find(ctx context.Context, label string) (engine.Point, error) 
 }
 
 func (s *session) noPoint() error {
-	return problem.New(problem.NotFound, "engine-no-point", "There is no such backup at the target "+s.t.Name+".").
+	return problem.New(problem.NotFound, "point-missing", "There is no such backup at the target "+s.t.Name+".").
 		WithMend("`foundry backup list` names those that there are.")
 }
 
@@ -285,6 +307,10 @@ func (s *session) newest(ctx context.Context, at time.Time) (engine.Point, error
 		if at.IsZero() || !p.Started.After(at) {
 			return p, nil
 		}
+	}
+	if len(points) > 0 {
+		return engine.Point{}, problem.New(problem.NotFound, "point-too-early", "The target "+s.t.Name+" holds nothing as old as "+at.UTC().Format(time.RFC3339)+".").
+			WithMend("The oldest is of " + points[0].Started.Format(time.RFC3339) + ": ask for that time or a later one.")
 	}
 	return engine.Point{}, s.noPoint()
 }

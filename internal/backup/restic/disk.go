@@ -27,7 +27,7 @@ func roomFor(dir string, bytes int64) error {
 		var st syscall.Statfs_t
 		if err := syscall.Statfs(dir, &st); err == nil {
 			if free := int64(st.Bavail) * int64(st.Bsize); free < bytes {
-				return problem.New(problem.Exhausted, "engine-restore-full", fmt.Sprintf("The disk that the files are restored to has %d bytes free, and %d are needed.", free, bytes)).
+				return problem.New(problem.Exhausted, "restore-full", fmt.Sprintf("The disk that the files are restored to has %d bytes free, and %d are needed.", free, bytes)).
 					WithField("to").WithMend("Restore to a larger one.")
 			}
 			return nil

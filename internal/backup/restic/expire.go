@@ -54,7 +54,7 @@ func (s *session) expire(ctx context.Context, r engine.ExpireRequest) (engine.Ex
 	}
 	plan.Gone, plan.KeptByLock = split(plan.Gone, left)
 	if !refused && len(plan.KeptByLock) > 0 {
-		return plan, problem.New(problem.Upstream, "engine-did-nothing", "restic ended without an error, and backups that it should have removed are still there.").
+		return plan, problem.New(problem.Upstream, "engine-nothing", "restic ended without an error, and backups that it should have removed are still there.").
 			WithMend("Check which program is called restic on this machine.")
 	}
 	if len(plan.Gone) == 0 {

@@ -1,6 +1,7 @@
 package restic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/target"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -16,8 +18,10 @@ import (
 func (s *session) explain(op operation, out engine.Output, err error) error {
 	text := out.Text()
 	cause := fmt.Errorf("restic %s ended with %d: %s: %w", op, out.Exit, tail(text, 600), err)
-	if p := s.known(op, text); p != nil {
+	if p := s.known(op, text); p != nil && p.Code != "target-gone" {
 		return p.Wrap(cause)
+	} else if p != nil {
+		return s.diagnose(op, text)
 	}
 	return problem.New(problem.Upstream, "engine-failed", fmt.Sprintf("restic could not %s at the target %s.", verbs[op], s.t.Name)).
 		WithMend("The log has what it said; the next run tries again.").Wrap(cause)
@@ -64,7 +68,7 @@ func (s *session) known(op operation, text string) *problem.Error {
 		return problem.New(problem.Unauthenticated, "target-credentials", "The target "+t+" does not accept these credentials.").
 			WithMend("Check the target's key, and whether the account still has it.")
 	case has("wrong password or no key found"):
-		return problem.New(problem.Denied, "engine-wrong-key", "The repository at the target "+t+" does not open with this node's passphrase.").
+		return problem.New(problem.Denied, "repository-key", "The repository at the target "+t+" does not open with this node's passphrase.").
 			WithMend("It was made by another node or with another key: give the target another path, or recover with the emergency kit that belongs to it.")
 	case has("already locked"):
 		return problem.New(problem.Conflict, "engine-locked", "The repository at the target "+t+" is in use"+holder(text)+".").
@@ -73,7 +77,7 @@ func (s *session) known(op operation, text string) *problem.Error {
 		return problem.New(problem.Upstream, "target-certificate", "The certificate of the target "+t+" is not trusted.").
 			WithField("s3.ca").WithMend("Name the PEM file of its authority in s3.ca, or correct s3.endpoint.")
 	case has("no snapshot found", "no matching id", "invalid id"):
-		return problem.New(problem.NotFound, "engine-no-point", "There is no such backup at the target "+t+".").
+		return problem.New(problem.NotFound, "point-missing", "There is no such backup at the target "+t+".").
 			WithMend("`foundry backup list` names those that there are.")
 	}
 	if p := s.unwritten(op, low); p != nil {
@@ -87,7 +91,7 @@ func (s *session) known(op operation, text string) *problem.Error {
 		"invalid data returned", "index is not complete", "does not match id", "invalid character", "config or key", "wrong hash", "unable to load tree", "packs from index missing", "data seems to be missing"):
 		return damaged(t)
 	case has("unable to open config file", "is there a repository at the following location"):
-		return problem.New(problem.NotFound, "engine-no-repository", "There is no repository at the target "+t+".").
+		return problem.New(problem.NotFound, "repository-missing", "There is no repository at the target "+t+".").
 			WithField("path").WithMend("If there was one before: is the target's file system mounted, its path right, its bucket the same? It is not made again by itself.")
 	case has("no such file or directory", "file does not exist", "specified key does not exist"): // a part of the repository
 		if op != opBackup {
@@ -98,9 +102,39 @@ func (s *session) known(op operation, text string) *problem.Error {
 }
 
 func damaged(t string) *problem.Error {
-	return problem.New(problem.Upstream, "engine-damaged", "The repository at the target "+t+" is damaged.").
+	return problem.New(problem.Upstream, "repository-damaged", "The repository at the target "+t+" is damaged.").
 		WithMend("Do not remove anything there. Run `foundry backup verify`, restore from another target, and let a new backup begin elsewhere.")
 }
+
+// lost matches what restic says of a part of the repository that is not there,
+// or not whole; a target that is away can look the same.
+var lost = regexp.MustCompile(`(?i)no such file or directory|file does not exist|specified key does not exist|: EOF$`)
+
+// diagnose asks the target itself why a run came to nothing: restic does not
+// pass on what ssh says, and an SFTP server has no word for a full disk.
+func (s *session) diagnose(op operation, said string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	store, err := s.t.Store(ctx)
+	if err == nil {
+		defer store.Close()
+		_, err = store.List(ctx, s.e.o.Repository+"/config")
+	}
+	var p *problem.Error
+	switch {
+	case errors.As(err, &p) && p.Code != "target-file-missing":
+		return p
+	case lost.MatchString(strings.TrimSpace(said)) && op != opBackup && op != opInit:
+		return damaged(s.t.Name).Wrap(errors.New(tail(said, 600)))
+	}
+	if sftp, ok := store.(*target.SFTP); ok && strings.Contains(said, "SSH_FX_FAILURE") {
+		return sftp.Refused(packSize, errors.New(tail(said, 600)))
+	}
+	return s.gone(said)
+}
+
+// packSize is more than restic writes at once (16 MiB and what is under way beside it).
+const packSize = 40 << 20
 
 func (s *session) gone(said string) *problem.Error {
 	return problem.New(problem.Unavailable, "target-gone", "The target "+s.t.Name+" cannot be reached.").
@@ -117,7 +151,7 @@ func (s *session) unwritten(op operation, low string) *problem.Error {
 		return problem.New(problem.Exhausted, "engine-state-full", "The disk of this node's own data directory is full.").
 			WithMend("Free some space there: " + s.e.o.State + "/cache may be removed at any time.")
 	case noSpace && op == opRestore:
-		return problem.New(problem.Exhausted, "engine-restore-full", "The disk that the files are restored to is full.").
+		return problem.New(problem.Exhausted, "restore-full", "The disk that the files are restored to is full.").
 			WithMend("Restore to a larger one.")
 	case noSpace, strings.Contains(low, "insufficient storage"), strings.Contains(low, "quotaexceeded"), strings.Contains(low, "storagefull"), strings.Contains(low, "storage backend has reached"):
 		return problem.New(problem.Exhausted, "target-full", "The target "+t+" is full.").

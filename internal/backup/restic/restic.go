@@ -164,7 +164,7 @@ func (e *Engine) look(ctx context.Context, t target.Target) (what, error) {
 		return !strings.HasPrefix(f.Name, e.o.Repository+"/keys/")
 	})
 	if foreign {
-		return nothing, problem.New(problem.Conflict, "engine-repository-foreign", "At the target "+t.Name+" the place of the repository holds something else.").
+		return nothing, problem.New(problem.Conflict, "repository-foreign", "At the target "+t.Name+" the place of the repository holds something else.").
 			WithField("path").WithMend("Give the target another path, or move away what is in " + path.Join(t.Path, e.o.Repository) + ".")
 	}
 	return nothing, nil

@@ -72,7 +72,7 @@ func TestOneFileIsRestoredByItsPathWhateverItIsCalled(t *testing.T) {
 		t.Error("another file was restored as well")
 	}
 	_, err = e.Restore(t.Context(), at, engine.RestoreRequest{To: t.TempDir(), Only: []string{"/not/in/it"}}, nil)
-	refuses(t, err, "engine-no-file")
+	refuses(t, err, "restore-no-file")
 }
 
 func TestARestoreNeverTouchesWhatIsThere(t *testing.T) {
@@ -83,13 +83,13 @@ func TestARestoreNeverTouchesWhatIsThere(t *testing.T) {
 	to := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(to, "mine"), nil, 0o600))
 	_, err := e.Restore(t.Context(), at, engine.RestoreRequest{To: to}, nil)
-	refuses(t, err, "engine-restore-not-empty")
+	refuses(t, err, "restore-not-empty")
 	_, err = e.Restore(t.Context(), at, engine.RestoreRequest{To: filepath.Join(to, "mine")}, nil)
-	if code(err) != "engine-restore-to" {
+	if code(err) != "restore-target" {
 		t.Errorf("over a file: %v", err)
 	}
 	_, err = e.Restore(t.Context(), at, engine.RestoreRequest{}, nil)
-	if code(err) != "engine-restore-to" {
+	if code(err) != "restore-target" {
 		t.Errorf("nowhere: %v", err)
 	}
 }
@@ -108,7 +108,7 @@ func TestAPointThatIsNotThereIsSaidSo(t *testing.T) {
 		r.To = t.TempDir()
 		_, err := e.Restore(t.Context(), at, r, nil)
 		t.Log(name)
-		refuses(t, err, "engine-no-point")
+		refuses(t, err, "point-missing")
 	}
 }
 
@@ -159,7 +159,7 @@ func TestAnotherKeyOpensNothingAndHarmsNothing(t *testing.T) {
 			"restore": restore, "expire": expire, "check": other.Check(t.Context(), at, nil),
 		} {
 			t.Log(what)
-			refuses(t, err, "engine-wrong-key")
+			refuses(t, err, "repository-key")
 		}
 		if points, err := e.Points(t.Context(), at); err != nil || len(points) != 1 {
 			t.Errorf("afterwards: %v %v", points, err)
@@ -172,16 +172,16 @@ func TestARepositoryIsMadeOnlyWhereNothingIs(t *testing.T) {
 	everyKind(t, func(t *testing.T, at target.Target) {
 		e := newEngine(t)
 		_, err := e.Backup(t.Context(), at, engine.BackupRequest{Sources: []string{tree(t, "x")}}, nil)
-		refuses(t, err, "engine-no-repository")
+		refuses(t, err, "repository-missing")
 		_, err = e.Points(t.Context(), at)
-		refuses(t, err, "engine-no-repository")
+		refuses(t, err, "repository-missing")
 		must(t, e.Prepare(t.Context(), at))
 		store, err := at.Store(t.Context())
 		must(t, err)
 		must(t, store.Put(t.Context(), "taken/precious", []byte("x")))
 		must(t, store.Close())
 		e = newEngine(t, func(o *restic.Options) { o.Repository = "taken" })
-		refuses(t, e.Prepare(t.Context(), at), "engine-repository-foreign")
+		refuses(t, e.Prepare(t.Context(), at), "repository-foreign")
 	})
 	t.Run("a mount that is away", func(t *testing.T) {
 		at := disk(t)

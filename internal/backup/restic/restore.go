@@ -37,7 +37,7 @@ func (e *Engine) Restore(ctx context.Context, t target.Target, r engine.RestoreR
 // emptyDirectory refuses one that holds anything.
 func emptyDirectory(path string) (string, error) {
 	if path == "" {
-		return "", problem.New(problem.Invalid, "engine-restore-to", "It is not said where to restore to.").WithField("to")
+		return "", problem.New(problem.Invalid, "restore-target", "It is not said where to restore to.").WithField("to")
 	}
 	to, err := filepath.Abs(path)
 	if err != nil {
@@ -48,9 +48,9 @@ func emptyDirectory(path string) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return to, nil
 	case err != nil:
-		return "", problem.New(problem.Invalid, "engine-restore-to", "The directory "+to+" cannot be used: it is none, or not for this user.").WithField("to").Wrap(err)
+		return "", problem.New(problem.Invalid, "restore-target", "The directory "+to+" cannot be used: it is none, or not for this user.").WithField("to").Wrap(err)
 	case len(entries) > 0:
-		return "", problem.New(problem.Conflict, "engine-restore-not-empty", "The directory "+to+" is not empty.").
+		return "", problem.New(problem.Conflict, "restore-not-empty", "The directory "+to+" is not empty.").
 			WithField("to").WithMend("Restore to an empty or a new directory, and move what is needed from there.")
 	}
 	return to, nil
@@ -79,6 +79,7 @@ func (s *session) restore(ctx context.Context, r engine.RestoreRequest, to strin
 		args = append(args, "--include", literal(only))
 	}
 	var pid atomic.Int64
+	p.Tell(0, want.Bytes, "restoring")
 	out, err := s.run(ctx, command{
 		op: opRestore, args: args, pid: func(p int) { pid.Store(int64(p)) },
 		alive: moved(func() int64 {
@@ -119,12 +120,12 @@ func (s *session) sizeOf(ctx context.Context, label string) (stats, error) {
 func compare(got, want stats, to string, only []string) error {
 	for _, o := range only {
 		if _, err := os.Lstat(filepath.Join(to, o)); err != nil {
-			return problem.New(problem.NotFound, "engine-no-file", "The backup does not hold "+o+".").WithField("only").
+			return problem.New(problem.NotFound, "restore-no-file", "The backup does not hold "+o+".").WithField("only").
 				WithMend("Name it with its whole path, as it was when it was backed up.").Wrap(err)
 		}
 	}
 	if len(only) == 0 && (got.Entries != want.Entries || got.Bytes != want.Bytes) {
-		return problem.New(problem.Upstream, "engine-restored-less", fmt.Sprintf(
+		return problem.New(problem.Upstream, "restore-incomplete", fmt.Sprintf(
 			"restic ended without an error, but %d files and directories with %d bytes are there, and the backup holds %d with %d.", got.Entries, got.Bytes, want.Entries, want.Bytes)).
 			WithMend("Do not use what was restored. Run `foundry backup verify`, and restore from another target or point.")
 	}

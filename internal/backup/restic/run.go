@@ -70,14 +70,16 @@ func (s *session) start(ctx context.Context, c command) (engine.Output, error) {
 		},
 	}
 	out, err := child.Run(ctx)
-	if out.Exit >= 0 { // it ended by itself, and took its lock away
-		note.remove()
-	}
 	if err == nil || isExit(err) && slices.Contains(c.codes, out.Exit) {
+		note.remove() // it took its lock away; one that failed may not have been able to
 		return out, nil
 	}
 	if ctx.Err() != nil {
 		return out, context.Cause(ctx)
+	}
+	if out.Exit < 0 && isExit(err) {
+		return out, problem.New(problem.Upstream, "engine-killed", "restic was killed while it worked with the target "+s.t.Name+".").
+			WithMend("The next run goes on where it stopped. If nobody killed it, the machine had no memory left: its log says so.").Wrap(err)
 	}
 	return out, s.explain(c.op, out, err)
 }
@@ -121,11 +123,11 @@ func (w *watch) said(line string) {
 	}
 }
 
-// begin looks every second whether there was progress.
+// begin looks again and again whether there was progress.
 func (w *watch) begin(alive func() bool) (stop func()) {
 	w.moving = w.now()
 	done := make(chan struct{})
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(200 * time.Millisecond)
 	go func() {
 		defer tick.Stop()
 		for {
@@ -143,15 +145,16 @@ func (w *watch) begin(alive func() bool) (stop func()) {
 func (w *watch) look(alive func() bool) {
 	moved := alive != nil && alive()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	now := w.now()
 	if moved {
 		w.moving, w.away = now, time.Time{}
 	}
+	away, stalled, last := !w.away.IsZero() && now.Sub(w.away) > w.s.e.o.Patience, alive != nil && now.Sub(w.moving) > w.s.e.o.Stall, w.last
+	w.mu.Unlock()
 	switch {
-	case !w.away.IsZero() && now.Sub(w.away) > w.s.e.o.Patience:
-		w.cancel(w.s.gone(w.last))
-	case alive != nil && now.Sub(w.moving) > w.s.e.o.Stall:
+	case away:
+		w.cancel(w.s.diagnose(w.op, last))
+	case stalled:
 		w.cancel(problem.New(problem.Timeout, "engine-stalled", "Nothing has moved between this machine and the target "+w.s.t.Name+" for "+w.s.e.o.Stall.String()+".").
 			WithMend("Check the network and the target; the next run goes on where this one stopped.").WithRetry(time.Minute))
 	}

@@ -219,8 +219,16 @@ func (s *SFTP) Delete(_ context.Context, name string) error {
 // Space is what the server says of the file system below the target's path,
 // if it knows the statvfs@openssh.com extension.
 func (s *SFTP) Space() (free, total int64, err error) {
+	v, err := s.statVFS()
+	if err != nil {
+		return 0, 0, err
+	}
+	return int64(v.Frsize * v.Bavail), int64(v.Frsize * v.Blocks), nil
+}
+
+func (s *SFTP) statVFS() (*sftp.StatVFS, error) {
 	if _, ok := s.client.HasExtension("statvfs@openssh.com"); !ok {
-		return 0, 0, problem.New(problem.Unsupported, "space-unknown", "The target "+s.t.Name+" does not say how much is free there.").
+		return nil, problem.New(problem.Unsupported, "space-unknown", "The target "+s.t.Name+" does not say how much is free there.").
 			WithField("quota_gb").WithMend("Set quota_gb to what may be stored there.")
 	}
 	at := s.t.Path
@@ -228,17 +236,29 @@ func (s *SFTP) Space() (free, total int64, err error) {
 		v, err := s.client.StatVFS(at)
 		switch {
 		case err == nil:
-			return int64(v.Frsize * v.Bavail), int64(v.Frsize * v.Blocks), nil
+			return v, nil
 		case errors.Is(err, fs.ErrNotExist) && path.Dir(at) != at:
 			at = path.Dir(at) // not made yet
 		default:
-			return 0, 0, s.explain(err)
+			return nil, s.explain(err)
 		}
 	}
 }
 
-// explain turns a status of the protocol into what to do about it. It has no
-// status for a full disk or a read-only one: OpenSSH says "failure" to both.
+// Refused says why the server refuses to write so many bytes: the protocol has
+// no status for a full disk or a read-only one, OpenSSH says "failure" to both.
+func (s *SFTP) Refused(bytes int64, cause error) error {
+	const readOnlyFlag = 1 // SSH2_FXE_STATVFS_ST_RDONLY, PROTOCOL 3.4 of OpenSSH
+	if v, err := s.statVFS(); err == nil && v.Flag&readOnlyFlag != 0 {
+		return readOnly(s.t.Name).Wrap(cause)
+	} else if err == nil && int64(v.Frsize*v.Bavail) < bytes {
+		return full(s.t.Name).Wrap(cause)
+	}
+	return problem.New(problem.Upstream, "target-refused", "The target "+s.t.Name+" refuses to write, and does not say why.").
+		WithMend("Look at the server: a quota, or a disk that fails.").Wrap(cause)
+}
+
+// explain turns a status of the protocol into what to do about it.
 func (s *SFTP) explain(err error) error {
 	var status *sftp.StatusError
 	switch {
@@ -247,11 +267,7 @@ func (s *SFTP) explain(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return denied(s.t.Name, "The account may not do that there.").Wrap(err)
 	case errors.As(err, &status):
-		if free, _, serr := s.Space(); serr == nil && free < 1<<20 {
-			return full(s.t.Name).Wrap(err)
-		}
-		return problem.New(problem.Upstream, "target-refused", "The target "+s.t.Name+" refuses: "+strings.ToLower(status.FxCode().Error())+".").
-			WithMend("Look at the server: a quota, a full disk or a file system that is read-only.").Wrap(err)
+		return s.Refused(1<<20, err)
 	}
 	return gone(s.t.Name, "sftp.host", err)
 }

@@ -31,8 +31,7 @@ type SSH struct {
 	GitKey     string // private key, Git only, below Root
 	Root       string // a directory for what is stored
 
-	dir string
-	p   process
+	p process
 }
 
 // StartSSH starts a server for the length of a test.
@@ -55,7 +54,7 @@ func StartSSH(t testing.TB) *SSH {
 		}
 	}
 	dir := Dir(t)
-	s := &SSH{Host: "127.0.0.1", User: me.Username, Root: filepath.Join(dir, "root"), dir: dir}
+	s := &SSH{Host: "127.0.0.1", User: me.Username, Root: filepath.Join(dir, "root")}
 	if err := os.Mkdir(s.Root, 0o700); err != nil {
 		t.Fatal(err)
 	}
