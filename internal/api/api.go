@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/audit"
+	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
@@ -47,6 +48,9 @@ type Options struct {
 
 	Grants   *access.Grants
 	Register *access.Register
+
+	Glass        *backup.Glass
+	VerifyRecord func(signed string) error // that this node's evidence key signed it
 }
 
 // API serves the administrative interface.
@@ -78,6 +82,7 @@ func New(o Options) *API {
 	a.people()
 	a.grants()
 	a.accessRegister()
+	a.breakGlass()
 	return a
 }
 

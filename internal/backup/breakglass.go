@@ -245,3 +245,15 @@ const refreshEvery = time.Minute
 
 // errNoKey says that there is no recovery key.
 var errNoKey = problem.New(problem.NotFound, "break-glass-no-key", "There is no recovery key yet.").WithMend("Make one with `foundry breakglass create`.")
+
+// Contacts are the people whom the kit names, with their addresses.
+func (g *Glass) Contacts() ([]kit.Contact, error) {
+	g.mu.Lock()
+	s := g.state
+	g.mu.Unlock()
+	if s == nil {
+		return nil, nil
+	}
+	secrets, err := g.secrets(s)
+	return secrets.Contacts, err
+}

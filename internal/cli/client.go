@@ -53,7 +53,7 @@ func (a *app) local(ctx context.Context, method, path string, in, out any) error
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
-	return exchange(ctx, client, method, "http://foundry"+path, "", in, out, func(err error) error { return unreachable(a.dir(), socket, err) })
+	return exchange(ctx, client, method, "http://foundry"+path, os.Getenv("FOUNDRY_EMERGENCY"), in, out, func(err error) error { return unreachable(a.dir(), socket, err) })
 }
 
 // remote asks a server over HTTPS in the name of a session.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup"
+	"github.com/missionopsai/foundry/internal/backup/kit"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -21,12 +23,23 @@ import (
 
 // rescue is what brings a node back, and lets people in when nothing else does.
 type rescue struct {
-	fence *backup.Fence // nil: the node works
+	fence  *backup.Fence // nil: the node works
+	glass  *backup.Glass
+	source backupSource
+
+	kekLock sync.Mutex
+	kekFor  string // fingerprint of the key in force when a person was asked
+	keks    []kit.KEK
 }
 
 // runRescue starts its background work.
 func (d *Daemon) runRescue(ctx context.Context) {
 	d.running.Go(func() { d.announceRecovery(ctx) })
+	d.running.Go(func() {
+		if err := d.glass.Run(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("keeping the emergency kit stopped", "error", err)
+		}
+	})
 }
 
 // Fence says why the node does nothing yet; nil: it works.

@@ -215,6 +215,11 @@ func (d *Daemon) local() http.Handler {
 		case "/debug/profile":
 			d.profile(w, r)
 		default:
+			p, err := d.behindGlass(r, p)
+			if err != nil {
+				problem.Write(w, err)
+				return
+			}
 			d.api.Serve(w, r, p)
 		}
 	})

@@ -69,6 +69,17 @@ var operations = map[string]swept{
 	"status":       {"status.read", ofThePlatform, "/status", "", false},
 	"console-link": {"console.link", ofThePlatform, "/console/links", "", false},
 
+	"emergency-show":        {"break-glass.read", ofThePlatform, "/emergency", "", false},
+	"emergency-key-request": {"break-glass.create", ofThePlatform, "/emergency/keys", `{"threshold":2,"shares":3,"reason":"for the sweep of the tests"}`, false},
+	"emergency-key-decide":  {"break-glass.approve", ofThePlatform, "/emergency/keys/{other}/decision", `{"approve":true}`, false},
+	"emergency-key-make":    {"break-glass.create", ofThePlatform, "/emergency/keys/{other}/shares", "", false},
+	"emergency-challenge":   {"break-glass.open", ofThePlatform, "/emergency/challenges", "", false},
+	"emergency-open":        {"break-glass.open", ofThePlatform, "/emergency/openings", `{"nonce":"n","proof":"p","shares":[1,2],"scope":"operate","reason":"for the sweep of the tests"}`, false},
+	"emergency-end":         {"", ofNobody, "/emergency/session", "", false},
+	"emergency-review":      {"break-glass.review", ofThePlatform, "/emergency/openings/{other}/review", `{"finding":"for the sweep of the tests","justified":true}`, false},
+	"emergency-drill":       {"break-glass.drill", ofThePlatform, "/emergency/drills", `{"set":"00000000","by_contact":false,"outcome":"inconclusive","reason":"sweep","seconds":1,"kit_made_at":"2026-01-01T00:00:00Z","evidence":""}`, false},
+	"emergency-attest":      {"break-glass.attest", ofThePlatform, "/emergency/attestations", `{"briefed":true}`, false},
+
 	"authorisation-roles":    {"authorisation.list", ofThePlatform, "/authorisation/roles", "", false},
 	"authorisation-policies": {"authorisation.list", ofThePlatform, "/authorisation/policies", "", false},
 	"authorisation-explain":  {"authorisation.explain", ofThePlatform, "/authorisation/explain?role=viewer&action=key.list", "", false},
