@@ -20,6 +20,7 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
+	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
@@ -49,6 +50,7 @@ type Options struct {
 	Storage  func(context.Context) keys.StorageReport
 	Controls *evidence.Runner
 	Outbox   *notify.Outbox
+	Backups  *backup.Backups // nil: this node makes none
 
 	// Canary plants a canary and searches every place where it must not be.
 	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)
@@ -73,6 +75,7 @@ type Console struct {
 	links    *Links
 	sessions *sessions
 	assets   *assets
+	working  working
 	canary   canaries
 	exports  exports
 	mux      *http.ServeMux

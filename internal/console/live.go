@@ -77,7 +77,7 @@ func (c *Console) stored() string {
 func (c *Console) state() string {
 	var b strings.Builder
 	fmt.Fprint(&b, c.DB.Healthy(), c.Refusing() != nil)
-	fmt.Fprint(&b, c.canary.pulse(), c.exports.pulse())
+	fmt.Fprint(&b, c.canary.pulse(), c.exports.pulse(), c.working.pulse(c.Clock()))
 	for _, p := range c.Gateway.Providers() {
 		h := p.Health()
 		fmt.Fprint(&b, p.Circuit(), h != nil && h.OK)

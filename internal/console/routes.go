@@ -58,6 +58,7 @@ func (c *Console) Routes() []Route {
 	r = append(r, c.staffRoutes()...)
 	r = append(r, c.encryptionRoutes()...)
 	r = append(r, c.controlRoutes()...)
+	r = append(r, c.backupRoutes()...)
 	r = append(r, c.outboxRoutes()...)
 	r = append(r, c.holdRoutes()...)
 	r = append(r, c.nodeKeyRoutes()...)

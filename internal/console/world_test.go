@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,6 +24,7 @@ import (
 	"github.com/missionopsai/foundry/internal/daemon"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
+	"github.com/missionopsai/foundry/internal/notify"
 )
 
 // patience is how long anything may take that ought to happen at once.
@@ -43,6 +45,9 @@ type world struct {
 	closers []func()
 
 	database daemon.DatabaseConfig
+	mail     notify.Config
+	mailbox  *mailbox
+	people   map[string]*colleague
 }
 
 var shared struct {
@@ -54,8 +59,10 @@ var shared struct {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	closeBrowser()
-	if shared.w != nil {
-		shared.w.stop()
+	for _, one := range []*world{shared.w, staffed.w} {
+		if one != nil {
+			one.stop()
+		}
 	}
 	os.Exit(code)
 }
@@ -120,7 +127,7 @@ func (w *world) start() error {
 
 // restart starts the node on what it left.
 func (w *world) restart() (err error) {
-	cfg := daemon.Config{DataDir: filepath.Join(w.dir, "d"), Database: w.database, Node: daemon.NodeConfig{Country: "FI"}, Listen: daemon.ListenConfig{HTTPS: "localhost:0", HTTP: "off"}}
+	cfg := daemon.Config{DataDir: filepath.Join(w.dir, "d"), Database: w.database, Node: daemon.NodeConfig{Country: "FI"}, Listen: daemon.ListenConfig{HTTPS: "localhost:0", HTTP: "off"}, Mail: w.mail}
 	if cfg.Config, err = w.models(w.dir); err != nil {
 		return err
 	}
@@ -329,6 +336,7 @@ func (w *world) link(t *testing.T) string {
 type visitor struct {
 	w      *world
 	cookie *http.Cookie
+	client *http.Client // nil: the world's
 }
 
 // visitor signs in over HTTP.
@@ -341,7 +349,7 @@ func (w *world) visitor(t *testing.T) *visitor {
 	defer resp.Body.Close()
 	for _, c := range resp.Cookies() {
 		if c.Name == "__Host-foundry" {
-			return &visitor{w, c}
+			return &visitor{w: w, cookie: c}
 		}
 	}
 	t.Fatalf("signing in set no cookie: %s", resp.Status)
@@ -365,7 +373,7 @@ func (v *visitor) do(t *testing.T, method, path, form string, header ...string) 
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := v.w.client.Do(req)
+	resp, err := cmp.Or(v.client, v.w.client).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
