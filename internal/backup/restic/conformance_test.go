@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -115,45 +114,6 @@ func TestConformanceInADirectory(t *testing.T) {
 				return func() { must(t, os.Rename(dir+".away", dir)) }
 			}
 		}
-		return w
-	})
-}
-
-func TestConformanceInABucket(t *testing.T) {
-	enginetest.Run(t, func(t *testing.T) enginetest.World {
-		dir, limits := volume(t)
-		server := targettest.StartS3In(t, dir)
-		server.Bucket(t, "backups")
-		server.Bucket(t, "other")
-		w := world(t, server.Open(t, "bucket", "backups"))
-		limits(&w)
-		w.Secrets = append(w.Secrets, server.Secret)
-		w.ReadOnly = func(t testing.TB) func() { server.Restart(t, "--readonly"); return func() { server.Restart(t) } }
-		w.Second = func(t testing.TB) target.Target { return server.Open(t, "second", "other") }
-		w.Gone = func(t testing.TB) func() { server.Stop(); return func() { server.Restart(t) } }
-		w.Files = func(t testing.TB) []string { return repository(t, server.Root) }
-		return w
-	})
-}
-
-func TestConformanceOverSFTP(t *testing.T) {
-	enginetest.Run(t, func(t *testing.T) enginetest.World {
-		dir, limits := volume(t)
-		server := targettest.StartSSH(t)
-		proxy := targettest.StartProxy(t, "127.0.0.1:"+strconv.Itoa(server.Port))
-		through := func(t testing.TB, name string) target.Target {
-			at := server.Open(t, name)
-			at.SFTP.Port, at.SFTP.KnownHosts = proxy.Port, server.KnownAt(t, proxy.Port)
-			return at
-		}
-		at := through(t, "box")
-		at.Path = filepath.Join(dir, "box")
-		w := world(t, at)
-		limits(&w)
-		w.Secrets = append(w.Secrets, strings.Split(at.SFTPKey, "\n")[2])
-		w.Second = func(t testing.TB) target.Target { return through(t, "second") }
-		w.Gone = func(testing.TB) func() { proxy.Refuse(); return proxy.Heal }
-		w.Files = func(t testing.TB) []string { return repository(t, dir) }
 		return w
 	})
 }

@@ -347,7 +347,7 @@ func arguments(pid int) []string {
 
 func TestTheLockOfAKilledRunIsRemovedAndNoOther(t *testing.T) {
 	t.Parallel()
-	everyKind(t, func(t *testing.T, at target.Target) {
+	most(t, func(t *testing.T, at target.Target) {
 		e := newEngine(t)
 		must(t, e.Prepare(t.Context(), at))
 		source := tree(t, "x")
@@ -406,7 +406,7 @@ func TestASecondRunAtATargetSaysThatOneIsUnderWay(t *testing.T) {
 // environment, for as long as it lives.
 func TestNoSecretIsOnACommandLineInAnEnvironmentOrLeftBehind(t *testing.T) {
 	t.Parallel()
-	everyKind(t, func(t *testing.T, at target.Target) {
+	most(t, func(t *testing.T, at target.Target) {
 		o := options(t)
 		e, err := restic.New(o)
 		must(t, err)

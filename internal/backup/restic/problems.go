@@ -9,15 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/missionopsai/foundry/internal/backup/engine"
 	"github.com/missionopsai/foundry/internal/backup/target"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
 // explain turns what restic said into what to do.
-func (s *session) explain(op operation, out engine.Output, err error) error {
-	text := out.Text()
-	cause := fmt.Errorf("restic %s ended with %d: %s: %w", op, out.Exit, tail(text, 600), err)
+func (s *session) explain(op operation, exit int, text string, err error) error {
+	cause := fmt.Errorf("restic %s ended with %d: %s: %w", op, exit, s.redacted(head(text, 600)), err)
 	if p := s.known(op, text); p != nil && p.Code != "target-gone" {
 		return p.Wrap(cause)
 	} else if p != nil {
@@ -32,6 +30,23 @@ var verbs = map[operation]string{
 	opRestore: "restore", opExpire: "remove what is too old",
 }
 
+func head(text string, n int) string {
+	if len(text) > n {
+		return strings.ToValidUTF8(text[:n], "") + "…"
+	}
+	return text
+}
+
+// redacted takes the secrets out of what is kept as a cause, and logged.
+func (s *session) redacted(text string) string {
+	for _, secret := range s.redact {
+		if len(secret) >= 4 {
+			text = strings.ReplaceAll(text, secret, "(redacted)")
+		}
+	}
+	return text
+}
+
 func tail(text string, n int) string {
 	if len(text) > n {
 		return "…" + strings.ToValidUTF8(text[len(text)-n:], "")
@@ -42,7 +57,7 @@ func tail(text string, n int) string {
 // final says whether a message means that trying again is of no use.
 func (s *session) final(op operation, line string) error {
 	if p := s.unwritten(op, strings.ToLower(line)); p != nil {
-		return p.Wrap(errors.New(tail(line, 600)))
+		return p.Wrap(errors.New(s.redacted(tail(line, 600))))
 	}
 	return nil
 }
@@ -125,10 +140,10 @@ func (s *session) diagnose(op operation, said string) error {
 	case errors.As(err, &p) && p.Code != "target-file-missing":
 		return p
 	case lost.MatchString(strings.TrimSpace(said)) && op != opBackup && op != opInit:
-		return damaged(s.t.Name).Wrap(errors.New(tail(said, 600)))
+		return damaged(s.t.Name).Wrap(errors.New(s.redacted(tail(said, 600))))
 	}
 	if sftp, ok := store.(*target.SFTP); ok && strings.Contains(said, "SSH_FX_FAILURE") {
-		return sftp.Refused(packSize, errors.New(tail(said, 600)))
+		return sftp.Refused(packSize, errors.New(s.redacted(tail(said, 600))))
 	}
 	return s.gone(said)
 }
@@ -139,7 +154,7 @@ const packSize = 40 << 20
 func (s *session) gone(said string) *problem.Error {
 	return problem.New(problem.Unavailable, "target-gone", "The target "+s.t.Name+" cannot be reached.").
 		WithMend("Check that it runs and that this machine reaches it; the next run goes on where this one stopped.").
-		WithRetry(time.Minute).Wrap(errors.New(tail(said, 600)))
+		WithRetry(time.Minute).Wrap(errors.New(s.redacted(tail(said, 600))))
 }
 
 // unwritten finds why something could not be written, from a text in lower case.

@@ -142,7 +142,7 @@ func TestBackupsAreRefusedThatWouldHoldNothing(t *testing.T) {
 
 func TestAnotherKeyOpensNothingAndHarmsNothing(t *testing.T) {
 	t.Parallel()
-	everyKind(t, func(t *testing.T, at target.Target) {
+	most(t, func(t *testing.T, at target.Target) {
 		e := newEngine(t)
 		must(t, e.Prepare(t.Context(), at))
 		source := tree(t, "x")
@@ -169,7 +169,7 @@ func TestAnotherKeyOpensNothingAndHarmsNothing(t *testing.T) {
 
 func TestARepositoryIsMadeOnlyWhereNothingIs(t *testing.T) {
 	t.Parallel()
-	everyKind(t, func(t *testing.T, at target.Target) {
+	most(t, func(t *testing.T, at target.Target) {
 		e := newEngine(t)
 		_, err := e.Backup(t.Context(), at, engine.BackupRequest{Sources: []string{tree(t, "x")}}, nil)
 		refuses(t, err, "repository-missing")
@@ -205,7 +205,7 @@ func TestRepositoriesAtOneTargetKnowNothingOfEachOther(t *testing.T) {
 
 func TestExpiryGoesByAgeAndKeepsWhatIsHeldAndTheOldestMomentPromised(t *testing.T) {
 	t.Parallel()
-	everyKind(t, func(t *testing.T, at target.Target) {
+	most(t, func(t *testing.T, at target.Target) {
 		e := newEngine(t)
 		must(t, e.Prepare(t.Context(), at))
 		source := tree(t, "x")

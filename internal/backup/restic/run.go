@@ -81,7 +81,7 @@ func (s *session) start(ctx context.Context, c command) (engine.Output, error) {
 		return out, problem.New(problem.Upstream, "engine-killed", "restic was killed while it worked with the target "+s.t.Name+".").
 			WithMend("The next run goes on where it stopped. If nobody killed it, the machine had no memory left: its log says so.").Wrap(err)
 	}
-	return out, s.explain(c.op, out, err)
+	return out, s.explain(c.op, out.Exit, w.all(out), err)
 }
 
 func isExit(err error) bool {
@@ -98,6 +98,7 @@ type watch struct {
 	now    func() time.Time
 
 	mu     sync.Mutex
+	first  []string  // what it said first: a long trace may follow the reason
 	away   time.Time // since when the target has refused or been away; zero: it answers
 	last   string    // what it said
 	moving time.Time // when there was progress
@@ -121,6 +122,18 @@ func (w *watch) said(line string) {
 	if w.line != nil {
 		w.line(line)
 	}
+	w.mu.Lock()
+	if len(w.first) < 20 && !strings.HasPrefix(line, "{") && len(line) < 4096 {
+		w.first = append(w.first, line)
+	}
+	w.mu.Unlock()
+}
+
+// all is the beginning and the end of what was said.
+func (w *watch) all(out engine.Output) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.first, "\n") + "\n" + out.Text()
 }
 
 // begin looks again and again whether there was progress.

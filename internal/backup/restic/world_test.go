@@ -66,6 +66,15 @@ func disk(t testing.TB) target.Target {
 	return target.Target{Config: target.Config{Name: "disk", Kind: target.Directory, Path: t.TempDir()}}
 }
 
+// most runs a test in a directory, and on every kind of target in the fault suite.
+func most(t *testing.T, test func(t *testing.T, at target.Target)) {
+	if allKinds {
+		everyKind(t, test)
+		return
+	}
+	test(t, disk(t))
+}
+
 // everyKind runs a test against a real target of each kind.
 func everyKind(t *testing.T, test func(t *testing.T, at target.Target)) {
 	t.Run("directory", func(t *testing.T) { t.Parallel(); test(t, disk(t)) })
