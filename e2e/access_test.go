@@ -25,6 +25,9 @@ type somebody struct {
 	id    string
 	email string
 	token string
+
+	totp     string // the authenticator app's secret, if there is one
+	recovery []string
 }
 
 // over asks the administrative interface over HTTPS, with a token or without.

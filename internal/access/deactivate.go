@@ -46,7 +46,7 @@ func judgedIn(memberships []Membership) uuid.UUID {
 func (s *People) Footprint(ctx context.Context, p principal.Principal, person uuid.UUID) (Footprint, error) {
 	_, memberships, err := s.person(ctx, person)
 	if err != nil {
-		return Footprint{}, err
+		return Footprint{}, s.unknown(ctx, p, "person.read", person.String(), err)
 	}
 	if err := s.Guard.Authorise(ctx, p, "person.read", policy.Resource{ID: person.String(), Organisation: judgedIn(memberships)}); err != nil {
 		return Footprint{}, err
@@ -97,7 +97,7 @@ func (s *People) survey(ctx context.Context, person uuid.UUID) (d deactivation, 
 func (s *People) Deactivate(ctx context.Context, p principal.Principal, person uuid.UUID, keep ...string) (Footprint, error) {
 	d, err := s.survey(ctx, person)
 	if err != nil {
-		return Footprint{}, err
+		return Footprint{}, s.unknown(ctx, p, "person.deactivate", person.String(), err)
 	}
 	if err := s.Guard.Authorise(ctx, p, "person.deactivate", policy.Resource{ID: person.String(), Organisation: judgedIn(d.memberships)}); err != nil {
 		return Footprint{}, err

@@ -92,12 +92,12 @@ func (s *People) Invite(ctx context.Context, p principal.Principal, in NewInvita
 // Bootstrap invites the first platform administrator. It is for the local
 // socket, and works only while there is no active one.
 func (s *People) Bootstrap(ctx context.Context, p principal.Principal, email, name string) (Invitation, string, error) {
-	if p.Kind != principal.Local && p.Kind != principal.System {
-		err := audit.Deny(ctx, s.DB, p, p.Organisation, "person.bootstrap", "", nil)
-		return Invitation{}, "", orElse(err, problem.New(problem.Denied, "local-only", "The first administrator is made on the server itself.").WithMend("Run `foundry person bootstrap` there."))
-	}
 	if err := s.Guard.Authorise(ctx, p, "person.bootstrap", policy.Resource{}); err != nil {
 		return Invitation{}, "", err
+	}
+	if p.Kind != principal.Local && p.Kind != principal.System { // whatever a policy of one's own permits
+		err := audit.Deny(ctx, s.DB, p, p.Organisation, "person.bootstrap", "", nil)
+		return Invitation{}, "", orElse(err, problem.New(problem.Denied, "local-only", "The first administrator is made on the server itself.").WithMend("Run `foundry person bootstrap` there."))
 	}
 	if err := s.DB.Read(ctx, func(tx pgx.Tx) error { return noAdministrator(ctx, tx) }); err != nil {
 		return Invitation{}, "", err
@@ -227,7 +227,7 @@ var errInvitationUnknown = problem.New(problem.NotFound, "invitation-unknown", "
 func (s *People) findInvitation(ctx context.Context, p principal.Principal, action policy.Action, id string) (i storedInvitation, err error) {
 	err = s.DB.Read(ctx, func(tx pgx.Tx) error { i, err = invitationByID(ctx, tx, id); return err })
 	if gone(err) {
-		return i, errInvitationUnknown
+		return i, s.unknown(ctx, p, action, id, errInvitationUnknown)
 	}
 	if err != nil {
 		return i, err

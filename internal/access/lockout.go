@@ -69,7 +69,7 @@ func (s *People) auditReleases(ctx context.Context, tx pgx.Tx) error {
 func (s *People) Unlock(ctx context.Context, p principal.Principal, person uuid.UUID) error {
 	about, memberships, err := s.person(ctx, person)
 	if err != nil {
-		return err
+		return s.unknown(ctx, p, "person.unlock", person.String(), err)
 	}
 	org := homeFor(p, memberships)
 	if err := s.Guard.Authorise(ctx, p, "person.unlock", policy.Resource{ID: person.String(), Organisation: org}); err != nil {

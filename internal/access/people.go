@@ -191,6 +191,23 @@ func (s *People) own(ctx context.Context, p principal.Principal, action policy.A
 	return id, s.Guard.Authorise(ctx, p, action, policy.Resource{ID: p.ID, Organisation: p.Organisation, Owner: p.ID})
 }
 
+// unknown is what somebody hears about an id of nothing: whoever acts in one
+// organisation is denied as with another's, so that no answer tells whether
+// there is such a thing elsewhere.
+func (s *People) unknown(ctx context.Context, p principal.Principal, action policy.Action, id string, err error) error {
+	if problem.From(err).Kind != problem.NotFound {
+		return err
+	}
+	r := policy.Resource{ID: id}
+	if !p.Platform() {
+		r.Organisation = uuid.Max
+	}
+	if denied := s.Guard.Authorise(ctx, p, action, r); denied != nil {
+		return denied
+	}
+	return err
+}
+
 // record appends to the log of an organisation in a transaction of the platform.
 func record(ctx context.Context, tx pgx.Tx, p principal.Principal, org uuid.UUID, act, target string, details any) error {
 	return within(ctx, tx, org, func() error { return audit.Append(ctx, tx, p, org, act, target, details) })

@@ -14,7 +14,7 @@ func TestTheFirstAdministratorIsMadeOnce(t *testing.T) {
 	w := newCompany(t)
 	stranger := w.join("vera@example.org", w.org.ID, principal.Viewer)
 	_, _, err := w.people.Bootstrap(ctx, stranger.in.Principal, "vera@example.org", "Vera")
-	w.wantCode(err, "local-only")
+	w.wantCode(err, "access-denied")
 	_, first, err := w.people.Bootstrap(ctx, operator, "anna@example.org", "Anna")
 	w.must(err)
 	_, second, err := w.people.Bootstrap(ctx, operator, "bert@example.org", "Bert")

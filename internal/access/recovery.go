@@ -21,7 +21,7 @@ const recoveryLife = 24 * time.Hour
 func (s *People) Recover(ctx context.Context, p principal.Principal, person uuid.UUID) (Invitation, string, error) {
 	stored, memberships, err := s.person(ctx, person)
 	if err != nil {
-		return Invitation{}, "", err
+		return Invitation{}, "", s.unknown(ctx, p, "person.reset", person.String(), err)
 	}
 	org := judgedIn(memberships)
 	if err := s.Guard.Authorise(ctx, p, "person.reset", policy.Resource{ID: person.String(), Organisation: org}); err != nil {

@@ -77,7 +77,7 @@ func (s *People) serviceAccount(ctx context.Context, id uuid.UUID) (a ServiceAcc
 func (s *People) AssignKey(ctx context.Context, p principal.Principal, account uuid.UUID, key string) error {
 	a, err := s.serviceAccount(ctx, account)
 	if err != nil {
-		return err
+		return s.unknown(ctx, p, "service-account.change", account.String(), err)
 	}
 	if err := s.Guard.Authorise(ctx, p, "service-account.change", policy.Resource{ID: account.String(), Organisation: a.Organisation}); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (s *People) AssignKey(ctx context.Context, p principal.Principal, account u
 func (s *People) DeactivateServiceAccount(ctx context.Context, p principal.Principal, id uuid.UUID) (keys int, err error) {
 	a, err := s.serviceAccount(ctx, id)
 	if err != nil {
-		return 0, err
+		return 0, s.unknown(ctx, p, "service-account.deactivate", id.String(), err)
 	}
 	if err := s.Guard.Authorise(ctx, p, "service-account.deactivate", policy.Resource{ID: id.String(), Organisation: a.Organisation}); err != nil {
 		return 0, err

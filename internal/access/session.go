@@ -238,7 +238,7 @@ func (s *People) MySessions(ctx context.Context, p principal.Principal) ([]Sessi
 func (s *People) ListSessions(ctx context.Context, p principal.Principal, person uuid.UUID) ([]Session, error) {
 	_, memberships, err := s.person(ctx, person)
 	if err != nil {
-		return nil, err
+		return nil, s.unknown(ctx, p, "session.list", person.String(), err)
 	}
 	org := homeFor(p, memberships)
 	if err := s.Guard.Authorise(ctx, p, "session.list", policy.Resource{ID: person.String(), Organisation: org, Owner: person.String()}); err != nil {
@@ -277,7 +277,8 @@ func (s *People) RevokeSession(ctx context.Context, p principal.Principal, id st
 		return err
 	})
 	if gone(err) {
-		return problem.New(problem.NotFound, "session-unknown", "There is no such session.").WithField("id").WithMend("`foundry session list` shows the sessions.")
+		return s.unknown(ctx, p, "session.revoke", id,
+			problem.New(problem.NotFound, "session-unknown", "There is no such session.").WithField("id").WithMend("`foundry session list` shows the sessions."))
 	}
 	if err != nil {
 		return err
@@ -304,7 +305,7 @@ func (s *People) RevokeSession(ctx context.Context, p principal.Principal, id st
 func (s *People) RevokeSessions(ctx context.Context, p principal.Principal, person uuid.UUID) (n int, err error) {
 	_, memberships, err := s.person(ctx, person)
 	if err != nil {
-		return 0, err
+		return 0, s.unknown(ctx, p, "session.revoke", person.String(), err)
 	}
 	act, org := "session.revoke", homeFor(p, memberships)
 	only := org

@@ -82,8 +82,12 @@ func (a *API) auditing() {
 		}
 		b, err := a.Audit.Prove(ctx, id)
 		if err != nil {
-			if err := a.mayRead(ctx, in.Principal, "audit.prove", in.Principal.Organisation, in.ID); err != nil {
-				return audit.Bundle{}, err
+			org := in.Principal.Organisation
+			if !in.Principal.Platform() && problem.From(err).Kind == problem.NotFound {
+				org = uuid.Max // what is not there is another's: an id tells nothing
+			}
+			if denied := a.mayRead(ctx, in.Principal, "audit.prove", org, in.ID); denied != nil {
+				return audit.Bundle{}, denied
 			}
 			return audit.Bundle{}, err
 		}
@@ -195,10 +199,18 @@ func (a *API) proveRequest(ctx context.Context, in *auditEntry) (audit.Bundle, e
 	if err != nil {
 		return audit.Bundle{}, err
 	}
-	if err := a.mayRead(ctx, in.Principal, "audit.prove", in.Principal.Organisation, in.ID); err != nil {
+	proofs, org, unknown := ledger.NewProofs(a.DB), in.Principal.Organisation, error(nil)
+	if in.Principal.Kind == principal.Person && in.Principal.Platform() {
+		// The proof holds the request itself, which is its organisation's.
+		org, unknown = proofs.Owner(ctx, id)
+	}
+	if err := a.mayRead(ctx, in.Principal, "audit.prove", org, in.ID); err != nil {
 		return audit.Bundle{}, err
 	}
-	rows, err := ledger.NewProofs(a.DB).Request(ctx, id, in.Principal.Organisation)
+	if unknown != nil {
+		return audit.Bundle{}, unknown
+	}
+	rows, err := proofs.Request(ctx, id, org)
 	if err != nil {
 		return audit.Bundle{}, err
 	}
@@ -206,7 +218,7 @@ func (a *API) proveRequest(ctx context.Context, in *auditEntry) (audit.Bundle, e
 	if err != nil {
 		return audit.Bundle{}, err
 	}
-	return b, a.Audit.Record(ctx, in.Principal, in.Principal.Organisation, "audit.prove", in.ID, nil)
+	return b, a.Audit.Record(ctx, in.Principal, org, "audit.prove", in.ID, nil)
 }
 
 func (a *API) verifyAudit(ctx context.Context, in *verifyAudit) (func(context.Context, io.Writer) error, error) {

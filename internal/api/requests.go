@@ -191,6 +191,9 @@ type Transfers struct {
 // removeBudget finds a budget among all and removes it in a transaction of
 // its organisation.
 func (a *API) removeBudget(ctx context.Context, p principal.Principal, text string) (ledger.BudgetRow, error) {
+	if err := a.Guard.Authorise(ctx, p, "budget.remove", policy.Resource{ID: text, Organisation: p.Organisation}); err != nil {
+		return ledger.BudgetRow{}, err
+	}
 	rows, err := a.Store.Budgets(ctx, p)
 	if err != nil {
 		return ledger.BudgetRow{}, err

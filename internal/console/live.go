@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	maxStreams  = 200              // event streams at once
-	watchEvery  = time.Second      // how often an event stream looks for news
-	resendEvery = 15 * time.Second // ages and rates move even when nothing happens
-	writeLimit  = 10 * time.Second // a browser that does not read is let go
+	maxStreams  = 200                    // event streams at once
+	watchEvery  = 500 * time.Millisecond // how often an event stream looks for news, and whether its session still lives
+	newsEvery   = time.Second            // between two pieces of news
+	resendEvery = 15 * time.Second       // ages and rates move even when nothing happens
+	memberEvery = 5 * time.Second        // for members of an organisation, whatever happens
+	writeLimit  = 10 * time.Second       // a browser that does not read is let go
 )
 
 // events tells a page that something happened: names only, no data. The page
@@ -34,7 +36,13 @@ func (c *Console) events(v *visit) error {
 		}
 		return out.Flush()
 	}
-	stored, state, sent := c.stored(), c.state(), time.Now()
+	resend, news := resendEvery, c.stored
+	if !v.who().Platform() {
+		// What is stored is everybody's: an organisation must not see in its
+		// page when another one works.
+		resend, news = memberEvery, func() string { return "" }
+	}
+	stored, state, sent := news(), c.state(), time.Now()
 	if err := send("hello"); err != nil {
 		return nil
 	}
@@ -50,11 +58,14 @@ func (c *Console) events(v *visit) error {
 			if !c.alive(v) {
 				return nil
 			}
+			if now.Sub(sent) < newsEvery {
+				continue
+			}
 			name := ""
-			switch s, t := c.stored(), c.state(); {
+			switch s, t := news(), c.state(); {
 			case t != state:
 				name, state, stored = "state-changed", t, s
-			case s != stored || now.Sub(sent) >= resendEvery:
+			case s != stored || now.Sub(sent) >= resend:
 				name, stored = "ledger-changed", s
 			default:
 				continue

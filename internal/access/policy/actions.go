@@ -154,7 +154,7 @@ var securityRules = []rule{
 	{"grant.read", "see one grant and what was done under it", read, inspects | approves | platform},
 	{"grant.request", "ask for access to client data, with a reason and a ticket", administrative, platform},
 	{"grant.approve", "approve access to client data that somebody else asked for", administrative, approves | secures},
-	{"grant.reject", "refuse access to client data", administrative, approves | watches},
+	{"grant.reject", "refuse access to client data", administrative, approves | secures},
 	{"grant.review", "look at what was done after the glass was broken", administrative, approves | secures},
 	{"grant.revoke", "end access to client data at once", administrative | nodeAlways, approves | watches},
 	{"grant.rule", "say who may approve access to client data", administrative, governs},

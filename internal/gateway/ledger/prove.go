@@ -152,8 +152,7 @@ func readRows(ctx context.Context, tx pgx.Tx, t *table, where string, args ...an
 // request it must be; the nil uuid: anybody's.
 func (p *Proofs) Request(ctx context.Context, id RequestID, org uuid.UUID) ([]audit.Proof, error) {
 	var out []audit.Proof
-	unknown := problem.New(problem.NotFound, "request-unknown", "There is no request "+id.String()+".").WithField("id").
-		WithMend("It is stored about a second after it was admitted.")
+	unknown := requestUnknown(id)
 	err := p.db.Read(ctx, func(tx pgx.Tx) error {
 		for _, t := range p.tables {
 			rows, err := readRows(ctx, tx, t, "node = $1 AND boot = $2 AND seq = $3", int64(id.Node), int64(id.Boot), int64(id.Seq))
@@ -177,6 +176,24 @@ func (p *Proofs) Request(ctx context.Context, id RequestID, org uuid.UUID) ([]au
 		return nil
 	})
 	return out, err
+}
+
+func requestUnknown(id RequestID) error {
+	return problem.New(problem.NotFound, "request-unknown", "There is no request "+id.String()+".").WithField("id").
+		WithMend("It is stored about a second after it was admitted.")
+}
+
+// Owner is the organisation whose request, or refused request, it is.
+func (p *Proofs) Owner(ctx context.Context, id RequestID) (org uuid.UUID, err error) {
+	err = p.db.Read(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT organisation_id FROM requests WHERE node = $1 AND boot = $2 AND seq = $3
+			UNION ALL SELECT organisation_id FROM refusals WHERE node = $1 AND boot = $2 AND seq = $3 LIMIT 1`,
+			int64(id.Node), int64(id.Boot), int64(id.Seq)).Scan(&org)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = requestUnknown(id)
+	}
+	return org, err
 }
 
 // belongs reports whether a row is an organisation's. A record that was set
