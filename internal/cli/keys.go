@@ -48,7 +48,7 @@ func writeKeys(w io.Writer, s api.EncryptionStatus) {
 	}
 	fmt.Fprintf(w, "Keyring in files\t%s\n", strings.Join(s.Files.Keys, ", "))
 	if s.Files.RotatedAt != nil && s.Files.OlderUntil != nil {
-		fmt.Fprintf(w, "  rotated\t%s; what its older keys sealed in the database is gone by %s, in the journal once it is shipped\n",
+		fmt.Fprintf(w, "  rotated\t%s; mail under its older keys is gone by %s, and what else is under them --json says\n",
 			s.Files.RotatedAt.UTC().Format(time.DateOnly), s.Files.OlderUntil.UTC().Format(time.DateOnly))
 	}
 	fmt.Fprintln(w)

@@ -16,6 +16,11 @@ func (d *Daemon) resealFiles() error {
 	if err := d.auditLog.Reseal(); err != nil {
 		return err
 	}
+	if d.passphrases != nil {
+		if err := d.passphrases.Reseal(); err != nil {
+			return err
+		}
+	}
 	dir := filepath.Join(d.config.DataDir, "evidence")
 	signer, err := evidence.OpenSigner(dir, d.keyring.Seal, d.keyring.Open)
 	if err != nil {

@@ -35,7 +35,7 @@ func (k *Keyring) rotatedAt() time.Time {
 // that will have gone. kept is how long what is sealed in the database with
 // the keyring lives at most.
 func (k *Keyring) status(kept time.Duration) FilesStatus {
-	out := FilesStatus{Keys: k.KeyIDs(), Note: "It seals the journal, the snapshot, the handover of a restart, queued mail, and the signing keys of the local authority, the audit log and the evidence. " +
+	out := FilesStatus{Keys: k.KeyIDs(), Note: "It seals the journal, the snapshot, the handover of a restart, queued mail, the passphrases of backups, records of recovery keys, and the signing keys of the local authority, the audit log and the evidence. " +
 		"The PRF keyset (tags of tokens, the pepper, and other MAC keys) is never rotated: tokens and passwords depend on it."}
 	at := k.rotatedAt()
 	if at.IsZero() || len(out.Keys) < 2 {
@@ -43,8 +43,8 @@ func (k *Keyring) status(kept time.Duration) FilesStatus {
 	}
 	until := at.Add(kept)
 	out.RotatedAt, out.OlderUntil = &at, &until
-	out.Note += fmt.Sprintf(" The older keys only open. The signing keys were sealed anew at once, and the snapshot within a minute; mail that was queued before is wiped by %s. "+
-		"Segments of the journal keep theirs until they are shipped and deleted, and records that were set aside until somebody has dealt with them. "+
-		"Older keys are not destroyed, because backups of their time need them.", until.UTC().Format(time.DateOnly))
+	out.Note += fmt.Sprintf(" The older keys only open. The signing keys and the passphrases were sealed anew at once, and the snapshot within a minute; mail that was queued before is wiped by %s. "+
+		"Segments of the journal keep theirs until they are shipped and deleted, and records that were set aside until somebody has dealt with them; those of recovery keys keep theirs for ever. "+
+		"So older keys are not destroyed; backups of their time need them as well.", until.UTC().Format(time.DateOnly))
 	return out
 }
