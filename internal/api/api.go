@@ -46,6 +46,8 @@ type Options struct {
 	Outbox      *notify.Outbox
 	Node        string // this node's number
 
+	Backups *backup.Backups
+
 	Grants   *access.Grants
 	Register *access.Register
 
@@ -81,6 +83,7 @@ func New(o Options) *API {
 	a.signIn()
 	a.people()
 	a.grants()
+	a.backups()
 	a.accessRegister()
 	a.breakGlass()
 	return a
