@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -27,6 +28,11 @@ func TestARotationSealsTheSigningKeysAnew(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		return fmt.Sprintf("%08x", binary.BigEndian.Uint32(body[1:5]))
+	}
+	for end := time.Now().Add(30 * time.Second); d.auditLog.Status().Size == 0; <-time.After(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the log does not advance") // and its witness has no key before
+		}
 	}
 	old := d.keyring.KeyIDs()[0]
 	for _, f := range files {
