@@ -45,7 +45,7 @@ func parseCheckpoint(text string) (c Checkpoint, err error) {
 		return c, fmt.Errorf("%q is no tree size", lines[1])
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(lines[2])
-	if err != nil || len(raw) != len(c.Root) {
+	if err != nil || len(raw) != len(c.Root) || base64.StdEncoding.EncodeToString(raw) != lines[2] { // it passes over carriage returns
 		return c, fmt.Errorf("%q is no root hash", lines[2])
 	}
 	copy(c.Root[:], raw)
@@ -108,7 +108,7 @@ func parseVKey(vkey string) (*verifier, error) {
 		return nil, bad
 	}
 	v := &verifier{name: name, hash: uint32(hash), alg: raw[0], key: ed25519.PublicKey(raw[1:])}
-	if v.alg != algEd25519 && v.alg != algCosignature || keyHash(v.name, v.alg, v.key) != v.hash {
+	if v.alg != algEd25519 && v.alg != algCosignature || v.vkey() != vkey { // one spelling, and the hash that follows from it
 		return nil, bad
 	}
 	return v, nil
