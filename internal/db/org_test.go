@@ -268,6 +268,22 @@ func TestNoSequenceOfTransactionsMixesOrganisations(t *testing.T) {
 			if want := rows[org]; !slices.Equal(seen, want) {
 				r.Fatalf("organisation saw %v, want %v", seen, want)
 			}
+			// What was set for a transaction ended with it: the next one on this
+			// connection that names no organisation sees nothing.
+			err = d.As(t.Context(), db.App, func(tx pgx.Tx) error {
+				var left string
+				var n int
+				if err := tx.QueryRow(t.Context(), "select coalesce(current_setting('foundry.organisation', true), ''), (select count(*) from things)").Scan(&left, &n); err != nil {
+					return err
+				}
+				if left != "" || n != 0 {
+					r.Fatalf("after %s, %q is still set, and %d rows are seen", ending, left, n)
+				}
+				return nil
+			})
+			if err != nil {
+				r.Fatal(err)
+			}
 			if ending == "commit" {
 				rows[org] = append(slices.Clone(rows[org]), note)
 				slices.Sort(rows[org])
