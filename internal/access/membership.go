@@ -113,7 +113,8 @@ var errLastAdministrator = problem.New(problem.Conflict, "administrator-last", "
 // SetRoles replaces what a member may be in an organisation (zero: on the
 // platform); no roles end the membership. The member's sessions end, so that
 // what they may do now is what they sign in to, and so do the invitations that
-// they made and may not make any more.
+// they made and may not make any more. Who leaves an organisation takes no API
+// key of it along: those that they made end, except those of service accounts.
 func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, person uuid.UUID, roles principal.Roles) (m Membership, err error) {
 	if err := checkRoles(org, roles); err != nil {
 		return m, err
@@ -134,13 +135,16 @@ func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, perso
 		if err != nil {
 			return err
 		}
-		var before []string
+		var before, keys []string
 		err = within(ctx, tx, org, func() error {
 			if before, err = lockMembership(ctx, tx, org, person); err != nil {
 				return err
 			}
 			if roles == 0 {
-				_, err = removeMembership(ctx, tx, org, person)
+				if _, err = removeMembership(ctx, tx, org, person); err != nil {
+					return err
+				}
+				keys, err = revokeKeysMadeBy(ctx, tx, org, person)
 				return err
 			}
 			m, err = setMembership(ctx, tx, org, person, roleNames(roles))
@@ -160,6 +164,9 @@ func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, perso
 			return err
 		}
 		details := map[string]any{"before": before, "after": roleNames(roles), "sessions": len(ended)}
+		if len(keys) > 0 {
+			details["keys"] = keys
+		}
 		if err := record(ctx, tx, p, org, action, person.String(), details); err != nil {
 			return err
 		}

@@ -291,3 +291,14 @@ func sweepCeremonies(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `DELETE FROM ceremonies WHERE expires_at <= now()`)
 	return err
 }
+
+// revokeKeysMadeBy ends the keys that a person made in an organisation, which
+// the transaction must see, and that belong to no service account.
+func revokeKeysMadeBy(ctx context.Context, tx pgx.Tx, org, person uuid.UUID) ([]string, error) {
+	rows, err := tx.Query(ctx, `UPDATE api_keys SET revoked_at = now(), version = version + 1
+		WHERE organisation_id = $1 AND created_by = $2 AND service_account_id IS NULL AND revoked_at IS NULL RETURNING id`, org, person)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}

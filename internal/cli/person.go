@@ -223,7 +223,7 @@ func (a *app) personRoles() *cobra.Command {
 	var roles []string
 	c := &cobra.Command{
 		Use: "roles PERSON", Short: "Replace what a member may be; no roles end the membership", Args: exactly("PERSON"),
-		Long: "Replaces a member's roles and ends their sessions: they sign in to what they may do\nnow. Without --role the membership ends.",
+		Long: "Replaces a member's roles and ends their sessions: they sign in to what they may do\nnow. Without --role the membership ends, and with it the API keys that the person\nmade there and that belong to no service account.",
 		Example: `  foundry person roles anna@example.org --org st-mary --role operator,auditor
   foundry person roles anna@example.org --org st-mary`,
 		RunE: func(cmd *cobra.Command, args []string) error {
