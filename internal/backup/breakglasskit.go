@@ -139,7 +139,38 @@ func restless(path string) bool {
 
 // Refresh makes the kit anew where anything in it changed, where it is old, or
 // where a copy is missing, and puts it on every target.
-func (g *Glass) Refresh(ctx context.Context) error {
+func (g *Glass) Refresh(ctx context.Context) error { return g.refresh(ctx, false) }
+
+// Renew makes the kit anew though nothing else changed, after a backup: what it
+// says about the database is then as new as the backup.
+func (g *Glass) Renew(ctx context.Context) error { return g.refresh(ctx, true) }
+
+// Reseal seals anew, after a rotation of the installation's keyring, what lies
+// in a file for good.
+func (g *Glass) Reseal() error {
+	g.refreshing.Lock()
+	defer g.refreshing.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == nil {
+		return nil
+	}
+	secrets, err := g.secrets(g.state)
+	if err != nil {
+		return err
+	}
+	next := *g.state
+	if next.Sealed, err = g.sealSecrets(secrets); err != nil {
+		return err
+	}
+	if err := g.writeState(&next); err != nil {
+		return err
+	}
+	g.state = &next
+	return nil
+}
+
+func (g *Glass) refresh(ctx context.Context, anyway bool) error {
 	g.refreshing.Lock()
 	defer g.refreshing.Unlock()
 	g.mu.Lock()
@@ -158,7 +189,7 @@ func (g *Glass) Refresh(ctx context.Context) error {
 	for _, k := range s.Copies {
 		missing = missing || k.Failure != ""
 	}
-	if digest == s.Digest && now.Sub(s.Made) < kitAge && !missing {
+	if digest == s.Digest && now.Sub(s.Made) < kitAge && !missing && !anyway {
 		return nil
 	}
 	if g.o.Noted != nil {

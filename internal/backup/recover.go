@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
@@ -26,23 +27,22 @@ type RecoverOptions struct {
 	DataDir string      // empty, absent, or left by a recovery of the same kit that was interrupted
 	At      time.Time   // zero: the newest there is
 	Target  string      // name of the target; empty: the one with the newest point
-	DryRun  bool        // looks and says, changes nothing
-	KEK     string      // file for the key-encryption key; empty in development: below the data directory
-	BinDir  string      // of PostgreSQL; empty: found
-	Version string      // of this program
+	// Paths says where directories of targets are on this machine, by the
+	// target's name, where that is not where the kit says.
+	Paths   map[string]string
+	DryRun  bool   // looks and says, changes nothing
+	KEK     string // file for the key-encryption key; empty in development: below the data directory
+	BinDir  string // of PostgreSQL; empty: found
+	Version string // of this program
 
 	// Engines makes the engines with the kit's passphrases. Nil: pgBackRest and
 	// restic. They may work in dir.
 	Engines func(ctx context.Context, targets []target.Target, c kit.Content, dir string) (RecoveryEngines, error)
 	// Configure writes the settings for this machine and returns the file's path.
 	Configure func(c kit.Content, dataDir, kek string) (file string, err error)
-	// Hooks are further checks of the restored copy. Nil: of the audit log and
-	// of the keys.
-	Hooks func(c kit.Content, ring *keys.Keyring) []scratch.Hook
-
-	Progress func(step string, done, total int64, what string) // may be nil
-	Log      *slog.Logger
-	Clock    func() time.Time
+	Progress  func(step string, done, total int64, what string) // may be nil
+	Log       *slog.Logger
+	Clock     func() time.Time
 }
 
 // RecoveryEngines are what a recovery restores with.
@@ -73,17 +73,18 @@ type Recovery struct {
 	KEK     string       `json:"kek,omitempty"`
 	Config  string       `json:"config,omitempty"`
 
-	Started   time.Time      `json:"started"`
-	Steps     []RecoveryStep `json:"steps"`
-	Proof     *scratch.Proof `json:"proof,omitempty"`
-	Recovered time.Time      `json:"recovered,omitzero"` // the moment that the data has reached
-	Lost      float64        `json:"lost_seconds"`       // from Recovered to when the recovery began
-	Finished  time.Time      `json:"finished,omitzero"`
-	Fenced    bool           `json:"fenced"`
-	Activated time.Time      `json:"activated,omitzero"`
-	Announced time.Time      `json:"announced,omitzero"` // when the act was entered into the restored audit log
-	Notes     []string       `json:"notes,omitempty"`    // what a person has to know or do
-	Evidence  string         `json:"evidence,omitempty"` // file
+	Started     time.Time      `json:"started"`
+	Steps       []RecoveryStep `json:"steps"`
+	Proof       *scratch.Proof `json:"proof,omitempty"`
+	Recovered   time.Time      `json:"recovered,omitzero"` // the moment that the data has reached
+	Lost        float64        `json:"lost_seconds"`       // from Recovered to when the recovery began
+	AuditBehind bool           `json:"audit_behind"`       // entries that the log had signed are lost, as far as is known
+	Finished    time.Time      `json:"finished,omitzero"`
+	Fenced      bool           `json:"fenced"`
+	Activated   time.Time      `json:"activated,omitzero"`
+	Announced   time.Time      `json:"announced,omitzero"` // when the act was entered into the restored audit log
+	Notes       []string       `json:"notes,omitempty"`    // what a person has to know or do
+	Evidence    string         `json:"evidence,omitempty"` // file
 }
 
 // RecoveryStep is a step and when it was done.
@@ -138,9 +139,6 @@ func Recover(ctx context.Context, o RecoverOptions) (*Recovery, error) {
 	var err error
 	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
 		return nil, err
-	}
-	if o.Hooks == nil {
-		o.Hooks = recoveryHooks(o.DataDir)
 	}
 	if o.Engines == nil {
 		o.Engines = func(ctx context.Context, targets []target.Target, c kit.Content, dir string) (RecoveryEngines, error) {
@@ -209,6 +207,12 @@ func (x *recovering) openKit() error {
 	for _, t := range x.content.Targets {
 		known = known || t.Config.Name == x.o.Target || x.o.Target == ""
 	}
+	for name := range x.o.Paths {
+		if !slices.ContainsFunc(x.content.Targets, func(t kit.Target) bool { return t.Config.Name == name }) {
+			return problem.New(problem.NotFound, "target-unknown", fmt.Sprintf("The kit knows no target named %q.", name)).WithField("target-path").
+				WithMend("It has: " + names(x.content.Targets) + ".")
+		}
+	}
 	if !known {
 		return problem.New(problem.NotFound, "target-unknown", fmt.Sprintf("The kit knows no target named %q.", x.o.Target)).WithField("target").
 			WithMend("It has: " + names(x.content.Targets) + ".")
@@ -238,6 +242,9 @@ func (x *recovering) run(ctx context.Context) (err error) {
 		return err
 	}
 	for _, t := range all {
+		if path := x.o.Paths[t.Name]; path != "" {
+			t.Path = path
+		}
 		if x.o.Target == "" || x.o.Target == t.Name {
 			x.targets = append(x.targets, t)
 		}

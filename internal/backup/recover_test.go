@@ -380,7 +380,7 @@ func TestALostNodeComesBackFromKitSharesAndTarget(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Proof.Outcome == scratch.Fail || r.Recovered.After(l.Between) || !strings.Contains(outcomes(r), auditBehind) {
+		if r.Proof.Outcome == scratch.Fail || r.Recovered.After(l.Between) || !r.AuditBehind {
 			t.Errorf("the proof:\n%s", outcomes(r))
 		}
 		if _, err := Activate(t.Context(), ActivateOptions{DataDir: dir, Unproven: true, Reason: "the moment before the mistake"}); err != nil {

@@ -171,12 +171,8 @@ func unproven(r *Recovery, o ActivateOptions) error {
 // that lost its newest entries ends. What it had signed is kept as evidence:
 // whoever holds a copy of it will see that entries are gone.
 func setCheckpointsAside(dir string, r *Recovery) error {
-	if r.Proof != nil {
-		for _, c := range r.Proof.Checks {
-			if c.Name == CheckAudit && c.Outcome == scratch.Pass && !strings.Contains(c.Reason, auditBehind) {
-				return nil // the tree goes on from everything that was signed
-			}
-		}
+	if !r.AuditBehind {
+		return nil // the tree goes on from everything that was signed
 	}
 	kept := filepath.Join(dir, "recovery", "audit")
 	if err := os.MkdirAll(kept, 0o700); err != nil {

@@ -374,7 +374,7 @@ func (x *recovering) expected(ctx context.Context, t target.Target) (scratch.Exp
 		e.Reach = reachOf(n.Sentinels, e.Archive.Newest(e.StartWAL))
 	}
 	e.Checks = append(e.Checks, scratch.Hook{Name: "newest row", Look: x.newestRow})
-	e.Checks = append(e.Checks, x.o.Hooks(x.content, x.ring)...)
+	e.Checks = append(e.Checks, x.hooks()...)
 	return e, nil
 }
 

@@ -32,6 +32,7 @@ type safety struct {
 	runtime     *engine.Runtime    // secrets that the engines use; nil: there are none
 	database    *pgbackrest.Engine // nil: the database is not backed up by this node
 	files       *restic.Engine     // nil: files are not
+	hold        *journalHold
 }
 
 // prepareBackups opens the targets and makes the engines, so that the database
@@ -145,7 +146,7 @@ func (d *Daemon) makeBackups(context.Context) error {
 		BinDir: d.config.Database.BinDir, Scratch: c.ScratchDir, Hooks: d.copyHooks(),
 		Sign:  func(m []byte) (string, []byte, error) { return name, ed25519.Sign(key, m), nil },
 		Alarm: func(s notify.Severity, code string, facts map[string]string) { d.alarm(s, code, uuid.Nil, facts) },
-		Made:  d.backupMade, Background: d.running.Go, Clock: d.clock, Log: d.log}
+		Made:  d.backupMade, JournalHeld: d.hold.held, Background: d.running.Go, Clock: d.clock, Log: d.log}
 	if o.Scratch == "" {
 		o.Scratch = filepath.Join(d.config.DataDir, "scratch")
 	}
@@ -174,7 +175,7 @@ func (d *Daemon) archived(ctx context.Context, t target.Target) (scratch.Archive
 }
 
 // backupMade puts the emergency kit beside a backup.
-func (d *Daemon) backupMade(context.Context, target.Target) error { return nil }
+func (d *Daemon) backupMade(ctx context.Context, _ target.Target) error { return d.glass.Renew(ctx) }
 
 // backupSources are the files of this node that a recovery needs: everything
 // in the data directory but the database, what is made anew, and the
@@ -232,6 +233,7 @@ func existing(paths []string) (out []string) {
 
 // runBackups keeps the schedule.
 func (d *Daemon) runBackups(ctx context.Context) {
+	d.running.Go(func() { d.hold.run(ctx) })
 	d.running.Go(func() {
 		if err := d.backups.Run(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("backups stopped", "error", err)

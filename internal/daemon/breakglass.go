@@ -352,17 +352,10 @@ func (d *Daemon) behindGlass(r *http.Request, p principal.Principal) (principal.
 	return who, nil
 }
 
-// backupSource is what the node's backups know that goes into a kit.
-type backupSource struct {
-	targets     []target.Target
-	passphrases func() map[string][]byte
-	noted       func(context.Context) (backup.Noted, error)
-}
-
 // kitTargets are the targets with what is needed to reach them, and the
 // passphrases of the repositories there.
 func (d *Daemon) kitTargets() (out []kit.Target, passphrases map[string][]byte, err error) {
-	for _, t := range d.source.targets {
+	for _, t := range d.targets {
 		k := kit.Target{Config: t.Config, S3Key: t.S3Key, S3Secret: t.S3Secret, SFTPKey: t.SFTPKey}
 		for path, to := range map[string]*[]byte{caOf(t): &k.CA, knownHostsOf(t): &k.KnownHosts} {
 			if path == "" {
@@ -374,8 +367,8 @@ func (d *Daemon) kitTargets() (out []kit.Target, passphrases map[string][]byte, 
 		}
 		out = append(out, k)
 	}
-	if d.source.passphrases != nil {
-		passphrases = d.source.passphrases()
+	if d.passphrases != nil {
+		passphrases = d.passphrases.All()
 	}
 	return out, passphrases, nil
 }
@@ -394,12 +387,12 @@ func knownHostsOf(t target.Target) string {
 	return t.SFTP.KnownHosts
 }
 
-func (d *Daemon) kitStores() []target.Target { return d.source.targets }
+func (d *Daemon) kitStores() []target.Target { return d.targets }
 
 // noted says what is known about the database from outside of it.
 func (d *Daemon) noted(ctx context.Context) (n backup.Noted, err error) {
-	if d.source.noted == nil {
+	if d.backups == nil {
 		return n, nil
 	}
-	return d.source.noted(ctx)
+	return d.backups.Noted(ctx)
 }

@@ -23,9 +23,8 @@ import (
 
 // rescue is what brings a node back, and lets people in when nothing else does.
 type rescue struct {
-	fence  *backup.Fence // nil: the node works
-	glass  *backup.Glass
-	source backupSource
+	fence *backup.Fence // nil: the node works
+	glass *backup.Glass
 
 	kekLock sync.Mutex
 	kekFor  string // fingerprint of the key in force when a person was asked

@@ -21,6 +21,11 @@ func (d *Daemon) resealFiles() error {
 			return err
 		}
 	}
+	if d.glass != nil {
+		if err := d.glass.Reseal(); err != nil {
+			return err
+		}
+	}
 	dir := filepath.Join(d.config.DataDir, "evidence")
 	signer, err := evidence.OpenSigner(dir, d.keyring.Seal, d.keyring.Open)
 	if err != nil {

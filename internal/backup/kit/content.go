@@ -1,9 +1,12 @@
 package kit
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -179,4 +182,35 @@ func (c Content) Inventory() []string {
 		return append(out, "no target of backups")
 	}
 	return append(out, "targets with their credentials: "+strings.Join(names, ", "))
+}
+
+// Extract writes everything in the kit into a directory, in the clear, for
+// whoever has to do by hand what no program can.
+func (c Content) Extract(dir string) (files []string, err error) {
+	put := func(name string, body []byte) {
+		path := filepath.Join(dir, name)
+		files = append(files, path)
+		err = errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, body, 0o600))
+	}
+	for i, k := range c.KEKs {
+		put(fmt.Sprintf("kek-%d", i), []byte(base64.StdEncoding.EncodeToString(k.Key)+"\n"))
+	}
+	for _, f := range c.Files {
+		put(filepath.Join("data", f.Path), f.Body)
+	}
+	for _, f := range c.Configuration {
+		put(filepath.Join("configuration", filepath.Base(f.Path)), f.Body)
+	}
+	for _, s := range c.Secrets {
+		put(filepath.Join("secrets", strings.NewReplacer("/", "-", "\x00", "-").Replace(s.Field)), s.Value)
+	}
+	for name, p := range c.Passphrases {
+		put(filepath.Join("passphrases", strings.ReplaceAll(name, "/", "-")), append(slices.Clone(p), '\n'))
+	}
+	put("settings.yaml", []byte(c.Settings))
+	rest := c
+	rest.KEKs, rest.Files, rest.Configuration, rest.Secrets, rest.Passphrases, rest.Settings = nil, nil, nil, nil, nil, ""
+	text, merr := json.MarshalIndent(rest, "", "  ")
+	put("kit.json", text)
+	return files, errors.Join(err, merr)
 }

@@ -2,9 +2,12 @@ package kit
 
 import (
 	_ "embed" // the list
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/missionopsai/foundry/internal/problem"
 )
 
 // list is the English list of BIP-39: 2048 words in alphabetical order, no two
@@ -58,6 +61,22 @@ func wordNumber(word string) (uint16, bool) {
 		return uint16(i), true
 	}
 	return 0, false
+}
+
+// Word gives the whole of a word that was typed, or of which four letters or
+// more were. The error offers the nearest words.
+func Word(typed string) (string, error) {
+	if n, ok := wordNumber(typed); ok {
+		return list[n], nil
+	}
+	e := problem.New(problem.Invalid, "share-word", fmt.Sprintf("%q is not in the list of words.", typed)).WithField("word")
+	if near := NearestWords(typed); len(near) > 0 {
+		return "", e.WithMend("Did you mean " + orList(near) + "?")
+	}
+	if begun := Complete(typed); len(typed) > 0 && len(begun) > 0 && len(begun) <= 6 {
+		return "", e.WithMend("Did you mean " + orList(begun) + "?")
+	}
+	return "", e.WithMend("Look at the page again; four letters of a word are enough.")
 }
 
 // Complete gives the words of the list that begin so.
