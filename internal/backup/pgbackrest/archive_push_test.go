@@ -42,7 +42,7 @@ func TestATargetThatIsAwayDoesNotStallTheOthers(t *testing.T) {
 	if err := n.engine.Prepare(t.Context(), far); err != nil {
 		t.Fatal(err)
 	}
-	n.settle(t)
+	n.settle(t, far)
 	a, err := n.engine.Archive(t.Context(), far)
 	if err != nil {
 		t.Fatal(err)

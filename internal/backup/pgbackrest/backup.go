@@ -25,7 +25,8 @@ var (
 	totalFiles = regexp.MustCompile(`(?:backup|restore) size = .*file total = ([0-9]+)`)
 )
 
-// Backup makes a backup of the running cluster. One that was interrupted
+// Backup makes a backup of the running cluster, after one to another target
+// that is under way. One that was interrupted
 // before is continued where its files are still right; pgBackRest decides that
 // by checksum.
 func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupRequest, p engine.Progress) (engine.Point, error) {
@@ -42,11 +43,19 @@ func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupReq
 	if err := present(t); err != nil {
 		return engine.Point{}, err
 	}
+	if err := writable(t); err != nil {
+		return engine.Point{}, err
+	}
 	release, err := e.hold(t)
 	if err != nil {
 		return engine.Point{}, err
 	}
 	defer release()
+	done, err := e.turn(ctx)
+	if err != nil {
+		return engine.Point{}, err
+	}
+	defer done()
 	args := append(s.connection(), "--type="+option(r.Type), "--log-level-console=detail")
 	for _, name := range slices.Sorted(keysOf(r.Tags)) {
 		if !annotation.MatchString(name) || strings.ContainsAny(r.Tags[name], "\r\n\x00") {
@@ -57,7 +66,7 @@ func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupReq
 	w := &watcher{progress: p, total: clusterBytes(s.Data), what: "database"}
 	p.Tell(0, w.total, "database")
 	if _, err := e.run(ctx, t, w.line, append(args, "backup")...); err != nil {
-		return engine.Point{}, err
+		return engine.Point{}, e.blocked(t, err)
 	}
 	return e.made(ctx, t, w.label)
 }

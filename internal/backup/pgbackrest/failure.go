@@ -1,7 +1,9 @@
 package pgbackrest
 
 import (
+	"errors"
 	"fmt"
+	"os/exec"
 	"regexp"
 	"strings"
 	"time"
@@ -48,6 +50,7 @@ var symptoms = []symptom{
 		return problem.New(problem.Denied, "target-read-only", fmt.Sprintf("The target %s can only be read (%s).", t.Name, line)).
 			WithField("backup.targets").WithMend("Mount it writable; a disk that fails is often mounted read-only by the kernel, so look at its log.")
 	}},
+	{regexp.MustCompile(`\[063\]|terminated unexpectedly|terminated on signal`), killed},
 	{regexp.MustCompile(`\[050\]|unable to acquire lock on file`), func(t target.Target, _ string) *problem.Error { return locked(t) }},
 	{regexp.MustCompile(`\[062\]|stop file exists`), func(t target.Target, line string) *problem.Error {
 		return problem.New(problem.Conflict, "engine-stopped", fmt.Sprintf("Somebody stopped pgBackRest for %s by hand (%s).", t.Name, line)).
@@ -84,9 +87,19 @@ var symptoms = []symptom{
 
 var errorLine = regexp.MustCompile(`(?m)(?:ERROR|ASSERT):\s*(\[\d+\].*)$`)
 
+// killed explains a run that somebody else ended.
+func killed(t target.Target, _ string) *problem.Error {
+	return problem.New(problem.Upstream, "engine-killed", "pgBackRest was killed while it worked with the target "+t.Name+".").
+		WithMend("Nothing that was there is lost: run it again, and it continues where it can. If it happens again, see whether the machine runs out of memory.")
+}
+
 // failure explains a run that did not end well.
 func failure(t target.Target, out engine.Output, cause error) error {
 	text := out.Text()
+	var exit *exec.ExitError
+	if errors.As(cause, &exit) && out.Exit == -1 {
+		return killed(t, "").Wrap(fmt.Errorf("%w: %s", cause, text))
+	}
 	first := ""
 	if m := errorLine.FindStringSubmatch(text); m != nil {
 		first = m[1]

@@ -321,24 +321,96 @@ func present(t target.Target) error {
 		WithField("backup.targets").WithMend("Mount it, or correct the path. Until then WAL collects in the database's directory, and nothing of it is lost.").Wrap(err)
 }
 
+// writable refuses a directory that nothing can be written to, before a
+// backup begins and waits for WAL that cannot arrive.
+func writable(t target.Target) error {
+	if t.Kind != target.Directory {
+		return nil
+	}
+	const readOnly, least = 0x1, 1 << 20 // ST_RDONLY of statvfs(3), which Linux gives in f_flags
+	var fs syscall.Statfs_t
+	switch err := syscall.Statfs(t.Path, &fs); {
+	case err != nil:
+		return present(t)
+	case fs.Flags&readOnly != 0:
+		return failure(t, engine.Output{Last: []string{"ERROR: Read-only file system"}}, errors.New("statfs"))
+	case fs.Bavail*uint64(fs.Bsize) < least: //nolint:unconvert // the types differ between systems
+		return failure(t, engine.Output{Last: []string{"ERROR: No space left on device"}}, errors.New("statfs"))
+	}
+	return nil
+}
+
+// blocked explains a backup that waited in vain for its WAL, by what the
+// pushes to the target ended with: pgBackRest leaves that in its spool.
+func (e *Engine) blocked(t target.Target, err error) error {
+	var p *problem.Error
+	if !errors.As(err, &p) || p.Code != "engine-archive" {
+		return err
+	}
+	if werr := writable(t); werr != nil {
+		return werr
+	}
+	files, _ := filepath.Glob(filepath.Join(e.dir(t, "spool", "archive", stanza, "out"), "*.error")) // the pattern is well-formed
+	for _, path := range files {
+		text, rerr := os.ReadFile(path)
+		if rerr != nil || len(text) == 0 {
+			continue
+		}
+		var known *problem.Error
+		why := failure(t, engine.Output{Last: strings.Split("ERROR: "+string(text), "\n")}, err)
+		if errors.As(why, &known) && known.Code != "engine-failed" && known.Code != "engine-archive" {
+			return why
+		}
+	}
+	return err
+}
+
 // hold takes the lock of a target that every run which changes the
 // repository holds: counting points and then removing others must be one step.
 // pgBackRest's own lock covers only one command. The kernel lets go of it when
 // the process ends, however it ends.
 func (e *Engine) hold(t target.Target) (release func(), err error) {
-	path := filepath.Join(e.o.Dir, t.Name+".lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("locking the target %s: %w", t.Name, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, locked(t)
-		}
+	f, err := tryLock(filepath.Join(e.o.Dir, t.Name+".lock"))
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return nil, locked(t)
+	case err != nil:
 		return nil, fmt.Errorf("locking the target %s: %w", t.Name, err)
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// turn waits until no backup of the cluster runs to any target: pgBackRest
+// takes a lock in the database and refuses a second one.
+func (e *Engine) turn(ctx context.Context) (release func(), err error) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		f, err := tryLock(filepath.Join(e.o.Dir, "cluster.lock"))
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("locking the cluster for a backup: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+func tryLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func locked(t target.Target) *problem.Error {

@@ -75,7 +75,14 @@ const (
 // parseInfo reads the answer of info for one repository.
 func parseInfo(text []byte) (info, error) {
 	var all []info
-	if err := json.Unmarshal([]byte(strings.ToValidUTF8(string(text), "?")), &all); err != nil {
+	// What a wrong key makes of a file is quoted in the answer, byte by byte.
+	clean := strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(string(text), "?"))
+	if err := json.Unmarshal([]byte(clean), &all); err != nil {
 		return info{}, fmt.Errorf("reading the list of backups: %w", err)
 	}
 	for _, i := range all {

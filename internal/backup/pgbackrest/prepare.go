@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
 	"github.com/missionopsai/foundry/internal/backup/target"
@@ -54,11 +55,35 @@ func (e *Engine) Prepare(ctx context.Context, t target.Target) error {
 		if err := e.own(t, i, s); err != nil {
 			return err
 		}
+		return e.markPrepared(t)
 	}
-	// Idempotent; it also checks the database's identity against the archive's.
-	if _, err := e.run(ctx, t, nil, append(s.connection(), "--log-level-console=warn", "stanza-create")...); err != nil {
+	if err := e.createStanza(ctx, t, s); err != nil {
 		return err
 	}
+	return e.markPrepared(t)
+}
+
+// createStanza waits for a push of WAL under way, which holds the lock it needs.
+func (e *Engine) createStanza(ctx context.Context, t target.Target, s Server) error {
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(300 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := e.run(ctx, t, nil, append(s.connection(), "--log-level-console=warn", "stanza-create")...)
+		var p *problem.Error
+		if !errors.As(err, &p) || p.Code != "engine-locked" {
+			return err
+		}
+		select {
+		case <-waiting.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+func (e *Engine) markPrepared(t target.Target) error {
 	return os.WriteFile(e.preparedMark(t), []byte(repositoryPath(t)+"\n"), 0o600)
 }
 

@@ -58,7 +58,7 @@ func (e *Engine) Restore(ctx context.Context, t target.Target, r engine.RestoreR
 	}
 	args = append(args, "--pg1-path="+to, "--lock-path="+filepath.Join(side, "lock"), "--log-path="+filepath.Join(side, "log"), "--spool-path="+filepath.Join(side, "spool"),
 		"--set="+point.Label, "--target-timeline="+h.target(point), "--archive-mode=off", "--log-level-console=detail",
-		"--recovery-option=restore_command="+e.restoreCommand(c, to, side), "--recovery-option=recovery_target_action=promote")
+		"--recovery-option=restore_command="+settingQuote(e.restoreCommand(c, to, side)), "--recovery-option=recovery_target_action=promote")
 	if r.Time.IsZero() {
 		args = append(args, "--type=default")
 	} else {
@@ -150,6 +150,12 @@ func (e *Engine) restoreCommand(c conf, to, side string) string {
 		b.WriteString(shellQuote(a) + " ")
 	}
 	return b.String() + `%f "%p"`
+}
+
+// settingQuote is what stands between the quotes of a PostgreSQL setting;
+// pgBackRest adds these and escapes nothing.
+func settingQuote(v string) string {
+	return strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(v)
 }
 
 // choose picks the backup to restore: the one named, or the newest that was

@@ -96,7 +96,7 @@ func newNode(t testing.TB, targets ...target.Target) *node {
 		t.Fatal(err)
 	}
 	n.start()
-	n.exec("create table marks (id bigserial, mark text); create table bulk (b bytea); alter table bulk alter b set storage external")
+	n.exec("create table marks (id bigserial, mark text); create table bulk (b bytea); alter table bulk alter b set storage external; grant select on marks to foundry_reader")
 	return n
 }
 
@@ -200,23 +200,18 @@ func (n *node) switchSegment(t testing.TB) (name string) {
 	return name
 }
 
-// settle waits until all WAL written so far is at every target.
-func (n *node) settle(t testing.TB) {
+// settle waits until all WAL written so far is at a target. The mark after the
+// switch is a commit that a restore to a time can stop at.
+func (n *node) settle(t testing.TB, at target.Target) {
 	t.Helper()
-	conn := superuser(t, n.cluster)
-	defer conn.Close(context.Background())
-	var name string
-	// A commit after the last mark: without it a restore to a time cannot
-	// know that it has reached it.
-	if err := conn.QueryRow(context.Background(), "select pg_walfile_name(pg_switch_wal())").Scan(&name); err != nil {
-		t.Fatal(err)
-	}
+	segment := n.switchSegment(t)
 	until(t, "the WAL is archived", func() bool {
-		var ready bool
-		if err := conn.QueryRow(context.Background(), "select coalesce(last_archived_wal >= $1, false) from pg_stat_archiver", name).Scan(&ready); err != nil {
+		a, err := n.engine.Archive(context.Background(), at)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return ready
+		newest, ok := a.Newest()
+		return ok && newest.Name >= segment
 	})
 }
 
@@ -248,10 +243,6 @@ func read(t testing.TB, restored string) []string {
 		t.Fatalf("starting the copy: %v (%v)", err, errors.Unwrap(err))
 	}
 	defer func() { _ = c.Stop(context.WithoutCancel(ctx)) }()
-	conn, err := pgx.Connect(ctx, c.Config().DSN+" user=foundry_migrator")
-	if err == nil {
-		_ = conn.Close(ctx)
-	}
 	return marksOf(t, c)
 }
 
@@ -320,7 +311,7 @@ func world(t *testing.T, at target.Target, second target.Target, volume string, 
 	w := enginetest.World{
 		Engine: n.engine, Target: at, Continuous: true, Program: "pgbackrest",
 		Secrets: []string{n.pass},
-		Write:   n.write, Grow: n.grow, Settle: n.settle, Place: place, Read: read,
+		Write:   n.write, Grow: n.grow, Settle: func(t testing.TB) { n.settle(t, at) }, Place: place, Read: read,
 		Logs:    func() string { return n.logs(t) },
 		Another: func(t testing.TB) engine.Engine { return n.another(t, nil) },
 		WrongKey: func(t testing.TB) engine.Engine {

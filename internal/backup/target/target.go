@@ -2,8 +2,8 @@
 package target
 
 import (
-	"context"
 	"log/slog"
+	"net/netip"
 	"slices"
 
 	"github.com/missionopsai/foundry/internal/config"
@@ -70,6 +70,8 @@ type Target struct {
 	Config
 	S3Key, S3Secret string // access key id and its secret
 	SFTPKey         string // private key, PEM
+
+	addresses []netip.Addr // of the server, when it was opened
 }
 
 // String is the target's name.
@@ -81,9 +83,10 @@ func (t Target) GoString() string { return "target.Target{" + t.Name + "}" }
 // LogValue hides the credentials.
 func (t Target) LogValue() slog.Value { return slog.StringValue(t.Name) }
 
-// Serves reports whether the target is for an engine.
+// Serves reports whether the target is for an engine, and its kind is one that
+// the engine can use.
 func (t Target) Serves(engine string) bool {
-	return len(t.Engines) == 0 || slices.Contains(t.Engines, engine)
+	return slices.Contains(kindsFor[engine], t.Kind) && (len(t.Engines) == 0 || slices.Contains(t.Engines, engine))
 }
 
 // Open checks a configuration and reads its credentials. field names the
@@ -107,36 +110,6 @@ func Open(c Config, field string) (Target, error) {
 			return Target{}, err
 		}
 	}
+	t.lookup()
 	return t, nil
 }
-
-// Validate reports the first thing that is wrong.
-func (c Config) Validate(field string) error { return nil }
-
-// Place is where the data stands: this node.
-type Place struct {
-	Paths    []string // directories that hold the data; same volume as one of them is not apart
-	Host     string   // this machine's names are known by themselves; another one a peer may use
-	Account  string
-	Supplier string
-	Country  string
-	Allowed  []string // countries, or groups such as EEA, that may hold backups; empty: the EEA
-}
-
-// Finding is one reason why a target is not apart from the data, or not known to be.
-type Finding struct {
-	Rule   string `json:"rule"`  // stable kebab-case: same-volume same-host same-account same-supplier country-outside … -unknown
-	Field  string `json:"field"` // the setting, below the target's, for example "path"
-	Detail string `json:"detail"`
-	Mend   string `json:"mend"`
-	Fatal  bool   `json:"fatal"` // production refuses it
-}
-
-// Apart lists what makes the target share a fate with the data. An empty list
-// is the only good answer. In production a Fatal finding refuses the target
-// ([Refuse]); in development all are only named.
-func (t Target) Apart(node Place, production bool) []Finding { return nil }
-
-// Space says how much is free there and how much there is in all. A
-// *problem.Error with code "space-unknown" says that it cannot be known.
-func (t Target) Space(ctx context.Context) (free, total int64, err error) { return 0, 0, nil }

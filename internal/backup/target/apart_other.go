@@ -1,0 +1,5 @@
+//go:build !linux
+
+package target
+
+func networkFileSystem(string) (bool, error) { return false, nil }
