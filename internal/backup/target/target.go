@@ -86,7 +86,10 @@ func (t Target) LogValue() slog.Value { return slog.StringValue(t.Name) }
 // Serves reports whether the target is for an engine, and its kind is one that
 // the engine can use.
 func (t Target) Serves(engine string) bool {
-	return slices.Contains(kindsFor[engine], t.Kind) && (len(t.Engines) == 0 || slices.Contains(t.Engines, engine))
+	if kinds, known := kindsFor[engine]; known && !slices.Contains(kinds, t.Kind) {
+		return false
+	}
+	return len(t.Engines) == 0 || slices.Contains(t.Engines, engine)
 }
 
 // Open checks a configuration and reads its credentials. field names the

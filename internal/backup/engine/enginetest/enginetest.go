@@ -44,6 +44,7 @@ type World struct {
 	Read func(t testing.TB, restored string) []string
 
 	Program  string                                   // name of the engine's processes
+	Own      string                                   // part of the arguments of those of this world; empty: there is no other
 	Secrets  []string                                 // that must not be seen anywhere
 	Logs     func() string                            // all that was logged, by anybody
 	Another  func(t testing.TB) engine.Engine         // what another process of the same node would have
@@ -57,8 +58,14 @@ type World struct {
 
 const patience = 5 * time.Minute
 
-// Run runs the conformance suite. world is called once for each test.
-func Run(t *testing.T, world func(t *testing.T) World) {
+// Run runs the conformance suite. world is called once for each test. Where
+// processes of worlds can be told apart (Own), use RunParallel.
+func Run(t *testing.T, world func(t *testing.T) World) { run(t, world, false) }
+
+// RunParallel is Run with its tests beside each other.
+func RunParallel(t *testing.T, world func(t *testing.T) World) { run(t, world, true) }
+
+func run(t *testing.T, world func(t *testing.T) World, parallel bool) {
 	for name, test := range map[string]func(*testing.T, World){
 		"a restore brings back what was there":                    restoresWhatWasThere,
 		"a later backup has what came later":                      laterBackup,
@@ -84,7 +91,12 @@ func Run(t *testing.T, world func(t *testing.T) World) {
 		"progress only grows":                                     progressGrows,
 		"the engine's own check passes":                           checks,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, world(t)) })
+		t.Run(name, func(t *testing.T) {
+			if parallel {
+				t.Parallel()
+			}
+			test(t, world(t))
+		})
 	}
 }
 
@@ -320,7 +332,7 @@ func cancelledBackup(t *testing.T, w World) {
 // gone waits until no process of the engine, begun by this one, is left.
 func (w World) gone(t testing.TB) {
 	t.Helper()
-	until(t, "the engine's processes are gone", func() bool { return len(children(w.Program, false)) == 0 })
+	until(t, "the engine's processes are gone", func() bool { return len(w.processes(false)) == 0 })
 }
 
 func killedBackup(t *testing.T, w World) {
@@ -331,7 +343,7 @@ func killedBackup(t *testing.T, w World) {
 	var killed atomic.Int64
 	_, err := w.Engine.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, func(done, _ int64, _ string) {
 		if done > 0 && killed.Load() == 0 {
-			for _, pid := range children(w.Program, false) {
+			for _, pid := range w.processes(false) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 				killed.Add(1)
 			}
@@ -346,14 +358,11 @@ func killedBackup(t *testing.T, w World) {
 		code(t, err, "engine-killed")
 	}
 	w.gone(t)
-	same(t, w.restore(t, engine.RestoreRequest{Label: before.Label}), w.marksAt(before, "one")...)
+	same(t, w.restore(t, engine.RestoreRequest{Label: before.Label}), "one")
 	w.Write(t, "two")
 	after := w.backup(t, w.full())
 	same(t, w.restore(t, engine.RestoreRequest{Label: after.Label}), "one", "two")
 }
-
-// marksAt is what a point, restored as far as there is, has.
-func (w World) marksAt(_ engine.Point, marks ...string) []string { return marks }
 
 func killedRestore(t *testing.T, w World) {
 	w.prepare(t)
@@ -364,7 +373,7 @@ func killedRestore(t *testing.T, w World) {
 	var killed atomic.Int64
 	_, err := w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Label: p.Label, To: to}, func(done, _ int64, _ string) {
 		if done > 0 && killed.Load() == 0 {
-			for _, pid := range children(w.Program, false) {
+			for _, pid := range w.processes(false) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 				killed.Add(1)
 			}
@@ -538,7 +547,7 @@ func dryRun(t *testing.T, w World) {
 }
 
 func noSecretSeen(t *testing.T, w World) {
-	stop := watch(t, w.Program, w.Secrets)
+	stop := w.watch(t)
 	w.prepare(t)
 	w.Write(t, "one")
 	w.Grow(t, 32<<20)

@@ -12,6 +12,17 @@ import (
 	"time"
 )
 
+// processes lists the engine's processes of this world.
+func (w World) processes(all bool) (pids []int) {
+	for _, pid := range children(w.Program, all) {
+		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && bytes.Contains(text, []byte(w.Own)) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // children lists the processes of a program that descend from this one. Those
 // that a database server began are left out unless asked for.
 func children(program string, all bool) (pids []int) {
@@ -53,24 +64,24 @@ func children(program string, all bool) (pids []int) {
 	return pids
 }
 
-// watch looks into the arguments and environment of a program's processes
+// watch looks into the arguments and environment of the engine's processes
 // until it is stopped, for secrets. It returns how many it saw.
-func watch(t testing.TB, program string, secrets []string) (stop func() int) {
+func (w World) watch(t testing.TB) (stop func() int) {
 	quit := make(chan struct{})
 	var group sync.WaitGroup
 	seen := map[int]bool{}
 	group.Go(func() {
 		for {
-			for _, pid := range children(program, true) {
+			for _, pid := range w.processes(true) {
 				for _, what := range []string{"cmdline", "environ"} {
 					text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), what))
 					if err != nil || len(text) == 0 {
 						continue
 					}
 					seen[pid] = true
-					for _, secret := range secrets {
+					for _, secret := range w.Secrets {
 						if bytes.Contains(text, []byte(secret)) {
-							t.Errorf("a secret is in %s of %s", what, program)
+							t.Errorf("a secret is in %s of %s", what, w.Program)
 						}
 					}
 				}
