@@ -38,6 +38,10 @@ func ServerArchived(ctx context.Context, d *db.DB) (lsn string, at time.Time, fa
 	return lsn, *done, failing, nil
 }
 
+// archivePatience is how long the archiving of the log may fail before it is
+// called failing.
+const archivePatience = 90 * time.Second
+
 // archived is Options.Archived, and never less than it once was: what was
 // archived stays so, though the server names only what it archived last.
 func (b *Backups) archived(ctx context.Context) (lsn, failing string, err error) {
@@ -48,6 +52,16 @@ func (b *Backups) archived(ctx context.Context) (lsn, failing string, err error)
 	now, nerr := scratch.ParseLSN(lsn)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// One push that fails is tried again a second later: that is nothing to
+	// wake people for.
+	switch at := b.o.Clock(); {
+	case failing == "":
+		b.failingSince = time.Time{}
+	case b.failingSince.IsZero():
+		b.failingSince, failing = at, ""
+	case at.Sub(b.failingSince) < archivePatience && !at.Before(b.failingSince):
+		failing = ""
+	}
 	if nerr == nil && now > b.claimed {
 		b.claimed = now
 	}

@@ -57,6 +57,10 @@ type Options struct {
 	// Background starts a goroutine that the process waits for when it stops.
 	Background func(func())
 
+	// JournalHeld is how much of the gateway's journal is kept only because it
+	// is not archived yet; may be nil.
+	JournalHeld func() int64
+
 	Clock func() time.Time // time.Now when nil
 	Log   *slog.Logger
 	Beat  time.Duration // between sentinels; 0: scratch.SentinelEvery
@@ -69,14 +73,15 @@ type Backups struct {
 	o     Options
 	began time.Time
 
-	mu      sync.Mutex
-	cancel  map[uuid.UUID]context.CancelFunc // of running jobs
-	told    map[string]time.Time             // alarms, by code and target: when last told
-	watched map[string]watched               // by target
-	seen    map[string]space                 // by target
-	claimed uint64                           // how far the server said that it has archived
-	life    context.Context
-	end     context.CancelFunc
+	mu           sync.Mutex
+	cancel       map[uuid.UUID]context.CancelFunc // of running jobs
+	told         map[string]time.Time             // alarms, by code and target: when last told
+	watched      map[string]watched               // by target
+	seen         map[string]space                 // by target
+	claimed      uint64                           // how far the server said that it has archived
+	failingSince time.Time                        // since when archiving fails; zero: it does not
+	life         context.Context
+	end          context.CancelFunc
 }
 
 // New makes it. It looks at nothing yet.
@@ -143,6 +148,7 @@ func (b *Backups) Run(ctx context.Context) error {
 		return err
 	}
 	b.settle(ctx)
+	b.prepare(ctx)
 	var wg sync.WaitGroup
 	if b.Configured() {
 		wg.Go(func() { b.every(ctx, b.o.Beat, "a sentinel was not written", b.beat) })
@@ -192,6 +198,19 @@ func (b *Backups) settle(ctx context.Context) {
 	for _, r := range ended {
 		b.o.Log.Warn("a run was interrupted", "kind", r.Kind, "subject", r.Subject, "target", r.Target, "run", r.ID)
 		b.alarm(notify.Warning, "backup-interrupted", r.Target, map[string]string{"kind": string(r.Kind), "subject": string(r.Subject), "next": "foundry backup status"})
+	}
+}
+
+// prepare makes the repositories of the database where there are none: its log
+// cannot be archived before.
+func (b *Backups) prepare(ctx context.Context) {
+	for _, t := range b.tasks() {
+		if t.subject != Database {
+			continue
+		}
+		if err := t.engine.Prepare(ctx, t.target); err != nil && ctx.Err() == nil {
+			b.o.Log.Error("a repository of backups was not prepared", "target", t.target.Name, "error", chain(err))
+		}
 	}
 }
 

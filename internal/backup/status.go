@@ -118,6 +118,9 @@ func (b *Backups) status(ctx context.Context) (Status, error) {
 	}
 	s.CanRestore, s.WouldLose = judge(s.Configured, all, p.now, b.freshFor(), time.Duration(c.RPO))
 	b.lag(&s, &p)
+	if b.o.JournalHeld != nil {
+		s.JournalHeld = b.o.JournalHeld()
+	}
 	for i := range p.points {
 		pt := &p.points[i]
 		if pt.Subject != Database {

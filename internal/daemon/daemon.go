@@ -186,7 +186,8 @@ func (d *Daemon) openJournal(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.shipper = ledger.NewShipper(d.journal, d.db, ledger.ShipperOptions{Node: d.node.Number, Boot: d.node.Boot, Seal: d.keyring.Seal, Log: d.log})
+	d.hold = d.holdJournal()
+	d.shipper = ledger.NewShipper(d.journal, d.db, ledger.ShipperOptions{Node: d.node.Number, Boot: d.node.Boot, Seal: d.keyring.Seal, Release: d.hold.Release, Log: d.log})
 	d.budgets = ledger.NewBudgets(d.db, ledger.BudgetOptions{Node: d.node.Number, Boot: d.node.Boot, Log: d.log, Alarm: d.budgetAlarm})
 	return nil
 }
