@@ -455,9 +455,21 @@ func (x *recovering) stepFiles(ctx context.Context, s *RecoveryStep) error {
 			return pathProblem(to, err)
 		}
 	}
-	x.r.note("Files of other places than the data directory were restored below %s: put back by hand what is needed.", to)
+	if left := regularFiles(to); left > 0 {
+		x.r.note("%d files of other places than the data directory were restored below %s: put back by hand what is needed.", left, to)
+	}
 	s.Said = fmt.Sprintf("%d files of %s from %s; %d taken into the data directory", done.Files, stamp(point.Stopped), point.Label, taken)
 	return nil
+}
+
+func regularFiles(dir string) (n int) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			n++
+		}
+		return nil
+	})
+	return n
 }
 
 // filesPoint finds the newest backup of files that is not younger than asked for.

@@ -93,7 +93,10 @@ func ParseShare(text string) (Share, error) {
 	}
 	upper := strings.ToUpper(text)
 	if at := strings.Index(upper, shareHeadline); at >= 0 {
-		line, _, _ := strings.Cut(upper[at+len(shareHeadline):], "\n")
+		line := upper[at+len(shareHeadline):]
+		if end := strings.IndexAny(line, "\n<"); end >= 0 { // the page may be the HTML one
+			line = line[:end]
+		}
 		return parseLine(line)
 	}
 	return ParseWords(strings.Fields(strings.Map(func(r rune) rune {

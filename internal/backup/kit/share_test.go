@@ -64,6 +64,7 @@ func TestEnoughSharesMakeTheKeyAgainFromEveryForm(t *testing.T) {
 		"line":           Share.Text,
 		"small letters":  func(s Share) string { return strings.ToLower(s.Text()) },
 		"page":           func(s Share) string { b, _ := ShareText(Page{Shares: 5, Set: s.Set}, s); return string(b) },
+		"HTML page":      func(s Share) string { b, _ := ShareHTML(Page{Shares: 5, Set: s.Set}, s); return string(b) },
 	}
 	for name, form := range forms {
 		t.Run(name, func(t *testing.T) {
