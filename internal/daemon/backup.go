@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -229,6 +230,30 @@ func existing(paths []string) (out []string) {
 		}
 	}
 	return out
+}
+
+// plantedNeedles are plaintexts that must not stand in any backup: names of
+// tables and of files that are in all of them.
+func (d *Daemon) plantedNeedles() [][]byte {
+	return [][]byte{[]byte("backup_sentinels"), []byte("foundry_migrator"), []byte("audit_checkpoints")}
+}
+
+// backupSecrets are what opens the backups and the keys in them. The caller
+// wipes them.
+func (d *Daemon) backupSecrets() (map[string][]byte, error) {
+	out := d.passphrases.All()
+	m, err := d.keyMaterial()
+	if err != nil || m.KEK == "" {
+		return out, err
+	}
+	key, err := os.ReadFile(m.KEK)
+	if err != nil {
+		return out, fmt.Errorf("reading the %s: %w", m.Name, err)
+	}
+	if text := bytes.TrimSpace(key); len(text) >= 16 {
+		out[m.Name] = text
+	}
+	return out, nil
 }
 
 // runBackups keeps the schedule.

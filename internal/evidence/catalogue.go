@@ -19,6 +19,17 @@ type Wiring struct {
 	SignIn    Collect // O-15
 	Denials   Collect // O-16
 	Synthetic Collect // O-17
+
+	BackupsEncrypted Collect // O-06: the repositories of backups
+	BackupKeys       Collect // O-07: key material at the targets of backups
+	BackupAge        Collect // O-29
+	BackupKept       Collect // O-30
+	BackupApart      Collect // O-31
+	BackupDrilled    Collect // O-32
+	BackupMeasured   Collect // O-33
+	CodeMirrors      Collect // O-47
+	BackupQuarter    Collect // O-48
+	Restored         Collect // O-53
 }
 
 const (
@@ -39,11 +50,12 @@ func Catalogue(w Wiring) []Control {
 		{ID: "O-06", Title: "Database, backups and files are encrypted with AES-256", Source: "Security policy, section 3",
 			Checks:    "The volumes of the data, swap and core dumps are encrypted or off, and a canary is in no file in plaintext.",
 			Collector: "encryption", Version: "1", Every: 12 * hour, Fresh: 36 * hour, Timeout: 10 * time.Minute, PerNode: true,
-			Collect: Parts(Part{"storage", w.Storage, "Nothing reads the node's storage yet."}, Part{"canary search", w.Search, "Nothing searches the files for a canary yet."})},
+			Collect: Parts(Part{"storage", w.Storage, "Nothing reads the node's storage yet."}, Part{"canary search", w.Search, "Nothing searches the files for a canary yet."},
+				Part{"repositories of backups", w.BackupsEncrypted, "Nothing looks at the repositories of backups yet."})},
 		{ID: "O-07", Title: "Keys are kept apart from the data", Source: "Security policy, section 3",
 			Checks:    "The key-encryption key lies on another volume than data and backups, and no file among them holds a copy.",
 			Collector: "key-material", Version: "1", Every: 6 * hour, Fresh: day, Timeout: 5 * time.Minute, PerNode: true,
-			Collect: part("key-encryption key", w.Apart, "Nothing looks for key material yet.")},
+			Collect: Parts(Part{"key-encryption key", w.Apart, "Nothing looks for key material yet."}, Part{"targets of backups", w.BackupKeys, "Nothing looks for key material at the targets of backups yet."})},
 		{ID: "O-07.escrow", Title: "Somebody else holds a copy of the key-encryption key", Source: "Security policy, section 3; continuity plan, section 4.2",
 			Checks: "No machine can see what lies in a safe. An owner states where the escrowed copy is and when it was last tried.",
 			Fresh:  365 * day},
@@ -82,5 +94,37 @@ func Catalogue(w Wiring) []Control {
 			Checks:    "A synthetic access must be in the audit log within seconds, with a valid proof.",
 			Collector: "synthetic-access", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: 2 * time.Minute,
 			Collect: part("synthetic access", w.Synthetic, "Nothing makes a synthetic access yet.")},
+		{ID: "O-29", Title: "Backups are made daily", Source: "Security policy, section 7",
+			Checks:    "Everything has a backup of the last day at every target, and the newest point that a restore has proven is not older than two rounds of drills.",
+			Collector: "backup-age", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
+			Collect: part("age of backups", w.BackupAge, "Nothing is backed up yet.")},
+		{ID: "O-30", Title: "Backups are retained for 30 days", Source: "Security policy, section 7",
+			Checks:    "The oldest moment that can be restored is as old as the retention promises, or as old as the backups are, and a drill of an old point has passed.",
+			Collector: "backup-retention", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("retention", w.BackupKept, "Nothing is kept yet.")},
+		{ID: "O-31", Title: "Backups are stored apart from the primary data", Source: "Security policy, section 7",
+			Checks:    "Volume, host, account and supplier of every target differ from those of the data, and its country may hold the data.",
+			Collector: "backup-apart", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("targets", w.BackupApart, "There is no target yet.")},
+		{ID: "O-32", Title: "Restoration is tested regularly", Source: "Security policy, section 7",
+			Checks:    "From every target a restore was tried within two rounds of the schedule, and what it brought back was proven.",
+			Collector: "backup-drills", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
+			Collect: part("drills", w.BackupDrilled, "No restore is tried yet.")},
+		{ID: "O-33", Title: "Recovery takes 4 hours and loses 24 hours at most", Source: "Security policy, section 7",
+			Checks:    "Recovery time, extrapolated to everything, and data gap of the last drills, measured against the objectives; and what would be lost now.",
+			Collector: "backup-objectives", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
+			Collect: part("objectives", w.BackupMeasured, "Nothing is measured yet.")},
+		{ID: "O-47", Title: "The code repository has off-site backups", Source: "Continuity plan, section 3",
+			Checks:    "Every mirror is fresh, and was cloned and checked out in a drill.",
+			Collector: "code-mirrors", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("mirrors", w.CodeMirrors, "No repository of code is mirrored yet.")},
+		{ID: "O-48", Title: "Database backups and restoration are tested quarterly", Source: "Continuity plan, section 3",
+			Checks:    "The last drill of the database that passed is at most 92 days old.",
+			Collector: "backup-quarter", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("drill of the database", w.BackupQuarter, "No restore of the database is tried yet.")},
+		{ID: "O-53", Title: "Recovery is from backup and repository, to a recorded point", Source: "Continuity plan, section 4.1",
+			Checks:    "The last drill recorded the point that it recovered, signed, with its hash in the audit log.",
+			Collector: "recovered-point", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("recovered point", w.Restored, "No recovered point is recorded yet.")},
 	}
 }
