@@ -46,7 +46,7 @@ access
 // backupParts lists the packages inside backup, by the same rule.
 const backupParts = `
 target
-engine
+engine targettest
 pgbackrest restic kit mirror scratch
 backup
 `
