@@ -20,7 +20,7 @@ func nativeEndian(b [8]byte) uint64 { return binary.NativeEndian.Uint64(b[:]) }
 
 var (
 	newLabel   = regexp.MustCompile(`new backup label = ([0-9]{8}-[0-9]{6}F(?:_[0-9]{8}-[0-9]{6}[DI])?)`)
-	percent    = regexp.MustCompile(`(?:backup|restore) file (.*?) \((?:bundle [^,]*, )?[^,]*, ([0-9]+(?:\.[0-9]+)?)%\)`)
+	percent    = regexp.MustCompile(`(?:backup|restore) file .* \((?:bundle [^,]*, )?[^,()]*, ([0-9]+(?:\.[0-9]+)?)%\)`)
 	annotation = regexp.MustCompile(`^[a-z][a-z0-9-]{0,40}$`)
 	totalFiles = regexp.MustCompile(`(?:backup|restore) size = .*file total = ([0-9]+)`)
 )
@@ -97,7 +97,7 @@ type watcher struct {
 
 func (w *watcher) line(text string) {
 	if m := percent.FindStringSubmatch(text); m != nil {
-		part, err := strconv.ParseFloat(m[2], 64)
+		part, err := strconv.ParseFloat(m[1], 64)
 		if done := int64(part / 100 * float64(w.total)); err == nil && done > w.last {
 			w.last = done
 			w.progress.Tell(done, w.total, w.what)
@@ -196,11 +196,11 @@ func verifyReport(text string) string {
 				return fmt.Sprintf("in %s, %s: %s", about, m[1], m[2])
 			}
 		}
-		if wrong == "" && (strings.HasPrefix(line, "No usable") || strings.HasPrefix(line, "status: error")) {
-			wrong = strings.TrimPrefix(line, "status: ")
-			if strings.HasPrefix(line, "No usable") {
-				return line
-			}
+		switch {
+		case strings.HasPrefix(line, "No usable"):
+			return line
+		case wrong == "" && strings.HasPrefix(line, "status: error"):
+			wrong = "error"
 		}
 	}
 	return wrong

@@ -56,6 +56,10 @@ var symptoms = []symptom{
 		return problem.New(problem.Conflict, "engine-stopped", fmt.Sprintf("Somebody stopped pgBackRest for %s by hand (%s).", t.Name, line)).
 			WithMend("If that reason is over, remove the stop file it names.")
 	}},
+	{regexp.MustCompile(`in certificate common name|certificate verify failed|unable to verify certificate|TLS error|unable to negotiate TLS`), func(t target.Target, line string) *problem.Error {
+		return problem.New(problem.Denied, "target-certificate", fmt.Sprintf("The target %s has no certificate that can be trusted (%s).", t.Name, line)).
+			WithField("backup.targets").WithMend("Name the file of its authority in s3.ca, and reach it by a name in its certificate: pgBackRest compares names only, never addresses.")
+	}},
 	{regexp.MustCompile(`CryptoError|FormatError|is or was the repo encrypted`), wrongKey},
 	{regexp.MustCompile(`\[028\].*do not match|\[051\]|\[044\]|do not match the database|does not match (the )?stanza|archiveId .*mismatch`), func(t target.Target, line string) *problem.Error {
 		return problem.New(problem.Conflict, "repository-foreign", fmt.Sprintf("The repository at %s is that of another database (%s).", t.Name, line)).

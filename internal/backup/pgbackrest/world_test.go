@@ -309,7 +309,7 @@ func (n *node) logs(t testing.TB) string {
 func world(t *testing.T, at target.Target, second target.Target, volume string, remount func(string)) enginetest.World {
 	n := newNode(t, at, second)
 	w := enginetest.World{
-		Engine: n.engine, Target: at, Continuous: true, Program: "pgbackrest",
+		Engine: n.engine, Target: at, Continuous: true, Program: "pgbackrest", Own: n.options.Runtime.Dir(),
 		Secrets: []string{n.pass},
 		Write:   n.write, Grow: n.grow, Settle: func(t testing.TB) { n.settle(t, at) }, Place: place, Read: read,
 		Logs:    func() string { return n.logs(t) },
