@@ -88,7 +88,7 @@ const barrier = 4711
 // whether or not whoever asked for it still lives.
 func (i *installation) holdAt(steps ...string) {
 	i.t.Helper()
-	i.exec(`CREATE OR REPLACE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS
+	i.exec(`CREATE OR REPLACE FUNCTION held() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS
 		$$ BEGIN PERFORM pg_advisory_xact_lock_shared(` + fmt.Sprint(barrier) + `); RETURN NEW; END $$`)
 	i.exec(`GRANT EXECUTE ON FUNCTION held() TO public`)
 	for n, step := range steps {
