@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DATA_DIR ?= $(shell scripts/data-dir)
 GO ?= go
 
-.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security fuzz lint generate clean
+.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security bench-recovery fuzz lint generate clean
 
 run: setup build ## set up, build, start a node on ./var
 	bin/foundry up --data-dir $(DATA_DIR)
@@ -42,6 +42,9 @@ bench-security: setup ## sign-in, authorisation, sealing, the audit log, against
 	$(GO) test -run '^$$' -bench 'Verify(Warm|Forged)|Session|Authorise|Decide$$' ./internal/access/...
 	$(GO) test -run '^$$' -bench 'Seal4KiB' ./internal/keys
 	$(GO) test -run '^$$' -bench . ./internal/audit
+
+bench-recovery: setup ## backup, drill and recovery of a bare machine, against pgBackRest by hand; BENCH="-scale 5 -rounds 1" is quick
+	$(GO) run ./bench/recovery $(BENCH)
 
 fuzz: ## every fuzz target for FUZZTIME each (default 10m)
 	scripts/fuzz $(or $(FUZZTIME),10m)
