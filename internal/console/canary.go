@@ -106,6 +106,15 @@ func canaryState(s string) state {
 	return state{warn, "Not all was read"}
 }
 
+// areaState is what the search of one area came to. What is found where no
+// disk can get it is as it must be: plaintext has to be somewhere to be used.
+func areaState(a keys.Area) state {
+	if a.State == keys.Pass && len(a.Finds) > 0 {
+		return state{ok, "In memory only"}
+	}
+	return canaryState(a.State)
+}
+
 // firstFinds are as many places as a page shows.
 func firstFinds(list []keys.Find) []keys.Find { return list[:min(len(list), 10)] }
 

@@ -432,7 +432,7 @@ func canaryBody(d canaryData) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = pill(canaryState(a.State)).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = pill(areaState(a)).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

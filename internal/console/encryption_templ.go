@@ -1136,7 +1136,7 @@ func shredBody(d shredData) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if d.shred.State == keys.ShredRequested && d.shred.RequestedBy != d.v.who().String() && d.v.may("keys.approve", d.org) {
+			if d.shred.State == keys.ShredRequested && d.shred.RequestedBy != d.v.who().String() && d.shred.FirstApprover != d.v.who().String() && d.v.may("keys.approve", d.org) {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 101, "<form method=\"post\" action=\"")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

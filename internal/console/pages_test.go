@@ -271,6 +271,9 @@ func TestThePageFollowsWhatHappens(t *testing.T) {
 	until(t, ctx, `typeof htmx === 'object'`)
 	follows(ask())
 	follows(ask()) // the region that replaced the first one follows as well
+	if got := eval[string](t, ctx, `['h1', '.filters', '#region'].map(s => document.querySelectorAll(s).length).join()`); got != "1,1,1" {
+		t.Errorf("what stands around the region came in with it: %s", got)
+	}
 	// Where a person is stays where it is, while rows come in above.
 	_ = eval[bool](t, ctx, `(() => { document.querySelector('.actions button').focus(); return true })()`)
 	follows(ask())

@@ -1048,7 +1048,7 @@ func personBody(d personData) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 91, "</div><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Open sessions\"><table><thead><tr><th scope=\"col\">Device</th><th scope=\"col\">Network</th><th scope=\"col\">Signed in with</th><th scope=\"col\">Since, UTC</th><th scope=\"col\">Last seen, UTC</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 91, "</div><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of open sessions\"><table><thead><tr><th scope=\"col\">Device</th><th scope=\"col\">Network</th><th scope=\"col\">Signed in with</th><th scope=\"col\">Since, UTC</th><th scope=\"col\">Last seen, UTC</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
