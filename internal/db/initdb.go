@@ -112,9 +112,14 @@ func (c *Cluster) single(ctx context.Context, data string, statements []string) 
 	for _, s := range statements {
 		script.WriteString(s + ";\n\n") // how -j ends a command
 	}
-	out, err := c.who.run(ctx, c.srv.dir, "postgres", data, script.String(),
-		"--single", "-j", "-D", data, "-c", "exit_on_error=on", "-c", "log_min_messages=error",
-		"-c", "log_error_verbosity=terse", "-c", "logging_collector=off", "-c", "lc_messages=C", "postgres")
+	args := []string{"--single", "-j", "-D", data, "-c", "exit_on_error=on", "-c", "log_min_messages=error",
+		"-c", "log_error_verbosity=terse", "-c", "logging_collector=off", "-c", "lc_messages=C"}
+	if c.o.Archive != nil {
+		// What it finishes of the WAL is left for the archiver. Without this the
+		// server would forget the segment, and the archive would have a gap.
+		args = append(args, "-c", "archive_mode=on", "-c", "archive_command=")
+	}
+	out, err := c.who.run(ctx, c.srv.dir, "postgres", data, script.String(), append(args, "postgres")...)
 	if err != nil {
 		return startProblem(ctx, c.at.dir, "making the database roles", out, err)
 	}
