@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/principal"
 )
@@ -273,5 +274,33 @@ func TestAStreamOfEventsEndsWithItsSession(t *testing.T) {
 				t.Errorf("the stream ended after %s", took)
 			}
 		})
+	}
+}
+
+// TestAccessToClientDataEndsWithTheAccount: the client reads that it is over,
+// at once, and not only when it would have run out.
+func TestAccessToClientDataEndsWithTheAccount(t *testing.T) {
+	s := onStage(t)
+	mary := s.realms[0]
+	admin := mary.people[principal.Administrator]
+	leaving := s.staff[principal.PlatformAdministrator].hire(t, "", principal.PlatformOperator)
+	var approved, waiting struct{ ID string }
+	for _, g := range []*struct{ ID string }{&approved, &waiting} {
+		leaving.do(t, "POST", "/grants", map[string]any{"organisation": mary.name, "scopes": []string{"requests"}, "reason": "the client reports wrong answers since noon", "ticket": "T-7", "duration": "1h"}, g)
+	}
+	admin.do(t, "POST", "/grants/"+approved.ID+"/approve", map[string]any{}, nil)
+	leaving.do(t, "GET", "/requests?organisation="+mary.name, nil, nil)
+	s.staff[principal.PlatformAdministrator].do(t, "POST", "/people/"+leaving.id+"/deactivate", map[string]any{}, nil)
+	for _, id := range []string{approved.ID, waiting.ID} {
+		var g api.Grant
+		admin.do(t, "GET", "/grants/"+id, nil, &g)
+		if g.State != access.GrantEnded || g.EndedBy != "person:"+s.staff[principal.PlatformAdministrator].id {
+			t.Errorf("the client reads %+v", g)
+		}
+		var rows []struct{ Act string }
+		admin.do(t, "GET", "/audit?act=grant.revoke&target="+id, nil, &rows)
+		if len(rows) != 1 {
+			t.Errorf("the audit log has %d entries of its end", len(rows))
+		}
 	}
 }

@@ -21,6 +21,7 @@ type Footprint struct {
 	Invitations int   `json:"invitations"` // that the person made or was sent, and nobody accepted yet
 	Memberships int   `json:"memberships"`
 	Keys        []Key `json:"keys"` // API keys that the person made and that belong to no service account
+	Grants      int   `json:"grants"` // access to client data, asked for or in force
 	Work        int   `json:"work"` // runs; known only afterwards
 }
 
@@ -29,7 +30,8 @@ type deactivation struct {
 	Footprint
 	about       storedPerson
 	memberships []Membership
-	places      []uuid.UUID // organisations with invitations or keys
+	grants      []Grant     // open ones
+	places      []uuid.UUID // organisations with invitations, keys or grants
 }
 
 // judgedIn is the organisation that may decide about a person: their only
@@ -73,6 +75,10 @@ func (s *People) survey(ctx context.Context, person uuid.UUID) (d deactivation, 
 		if d.Keys, err = keysMadeBy(ctx, tx, person); err != nil {
 			return err
 		}
+		if d.grants, err = openGrantsOf(ctx, tx, asPerson(person).String()); err != nil {
+			return err
+		}
+		d.Grants = len(d.grants)
 		d.Sessions, d.Passkeys, d.Memberships = len(sessions), d.about.Factors.Passkeys, len(d.memberships)
 		return nil
 	})
@@ -81,10 +87,55 @@ func (s *People) survey(ctx context.Context, person uuid.UUID) (d deactivation, 
 			d.places = append(d.places, k.Organisation)
 		}
 	}
+	for _, g := range d.grants {
+		if !slices.Contains(d.places, g.Organisation) {
+			d.places = append(d.places, g.Organisation)
+		}
+	}
 	if gone(err) {
 		err = errPersonUnknown
 	}
 	return d, err
+}
+
+// openGrantsOf lists the grants of a holder that are in force or may still
+// come into force.
+func openGrantsOf(ctx context.Context, tx pgx.Tx, holder string) ([]Grant, error) {
+	rows, err := tx.Query(ctx, grantQuery+`WHERE g.holder = $1`, holder)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, scanGrant)
+	return slices.DeleteFunc(all, func(g Grant) bool { return g.State != GrantActive && g.State != GrantPending }), err
+}
+
+// endGrants ends what the person could see of an organisation, inside the
+// transaction and within that organisation: the client reads that it is over.
+func endGrants(ctx context.Context, tx pgx.Tx, p principal.Principal, grants []Grant, org uuid.UUID) (n int, err error) {
+	for _, g := range grants {
+		if g.Organisation != org {
+			continue
+		}
+		_, now, err := grantNow(ctx, tx, g.ID) // somebody may have been faster
+		if err != nil {
+			return n, err
+		}
+		if now.State != GrantActive && now.State != GrantPending {
+			continue
+		}
+		side := sidePlatform
+		if !p.Platform() {
+			side = sideClient
+		}
+		if err := insertEvent(ctx, tx, &now, "ended", p, side, "the holder's account was deactivated", nil); err != nil {
+			return n, err
+		}
+		if err := audit.Append(ctx, tx, p, org, "grant.revoke", g.ID.String(), map[string]any{"holder": g.Holder, "side": side, "deactivated": true}); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // Deactivate ends a person in one transaction: sessions, means of signing in,
@@ -164,7 +215,7 @@ func (s *People) endPerson(ctx context.Context, tx pgx.Tx, p principal.Principal
 		}
 	}
 	details := map[string]any{"sessions": done.Sessions, "passkeys": done.Passkeys, "invitations": done.Invitations,
-		"memberships": done.Memberships, "keys": len(done.Keys), "kept_keys": keep, "work": done.Work}
+		"memberships": done.Memberships, "keys": len(done.Keys), "kept_keys": keep, "grants": done.Grants, "work": done.Work}
 	if err := audit.Append(ctx, tx, p, uuid.Nil, "person.deactivate", person.String(), details); err != nil {
 		return done, err
 	}
@@ -203,6 +254,11 @@ func (s *People) endIn(ctx context.Context, tx pgx.Tx, p principal.Principal, d 
 		if _, err := revokeKeys(ctx, tx, ids); err != nil {
 			return err
 		}
+		ended, err := endGrants(ctx, tx, p, d.grants, org)
+		if err != nil {
+			return err
+		}
+		done.Grants += ended
 		done.Invitations += int(invitations)
 		if removed {
 			done.Memberships++

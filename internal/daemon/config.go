@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/missionopsai/foundry/internal/backup"
@@ -31,6 +32,7 @@ type Config struct {
 	Keys     KeysConfig     `yaml:"keys,omitempty" json:"keys,omitzero"`
 	Policies []string       `yaml:"policies,omitempty" json:"policies,omitempty" jsonschema:"description=Files with Cedar policies beside the built-in ones. They may forbid anything and permit what the schema allows; foundry policy check validates them."`
 	Log      LogConfig      `yaml:"log,omitempty" json:"log,omitzero"`
+	Audit    AuditConfig    `yaml:"audit,omitempty" json:"audit,omitzero"`
 
 	Mail notify.Config `yaml:"mail,omitempty" json:"mail,omitzero"`
 
@@ -68,6 +70,21 @@ type DatabaseConfig struct {
 	DSN       string                   `yaml:"dsn,omitempty" json:"dsn,omitempty" jsonschema:"description=Connection string without user and password\\, for example: host=db1\\,db2 dbname=foundry sslmode=verify-full."`
 	Passwords map[string]config.Secret `yaml:"passwords,omitempty" json:"passwords,omitempty" jsonschema:"description=Password of each role: foundry_migrator\\, foundry_app\\, foundry_shipper\\, foundry_reader\\, foundry_sequencer."`
 	BinDir    string                   `yaml:"bin_dir,omitempty" json:"bin_dir,omitempty" jsonschema:"description=Where the PostgreSQL server's programs are. Default: the newest found."`
+}
+
+// AuditConfig says how the audit log is looked after.
+type AuditConfig struct {
+	VerifyEvery config.Duration `yaml:"verify_every,omitempty" json:"verify_every,omitzero" jsonschema:"type=string,description=How often the whole log is read and computed again. At least 1h; default 24h."`
+}
+
+// leastVerifyEvery keeps verifications from being all that a node does.
+const leastVerifyEvery = time.Hour
+
+func (c AuditConfig) check() error {
+	if every := time.Duration(c.VerifyEvery); every != 0 && every < leastVerifyEvery {
+		return problem.New(problem.Invalid, "audit-verify-every", "The whole audit log is verified at most once an hour.").WithField("audit.verify_every").WithMend("Use for example 24h.")
+	}
+	return nil
 }
 
 // LogConfig says how the log is written.
@@ -117,6 +134,9 @@ func (c Config) Validate() error {
 			WithMend("Give it as a systemd credential (keys: {kek: {credential: foundry-kek}}) or as a file on another volume.")
 	}
 	if err := c.checkKeys(); err != nil {
+		return err
+	}
+	if err := c.Audit.check(); err != nil {
 		return err
 	}
 	if (c.TLS.Certificate == "") != !c.TLS.Key.Set() {

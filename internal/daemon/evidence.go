@@ -98,6 +98,8 @@ func (d *Daemon) wiring() evidence.Wiring {
 		Denials: evidence.Denials(d.negativeProbes, "every route and every role: the tests of each release do that",
 			"isolation inside the database: the start-up check and its tests do that"),
 		Synthetic: evidence.SyntheticAccess(evidence.SyntheticOptions{Act: d.syntheticAccess, Find: d.findAccess, Prove: d.proveAccess}),
+		Verify:    d.verifyLog, VerifyEvery: time.Duration(d.config.Audit.VerifyEvery),
+		Credential: d.config.Keys.KEK.Credential != "" || d.config.Keys.Age != nil && (d.config.Keys.Age.Identity.Credential != "" || d.config.Keys.Age.Passphrase.Credential != ""),
 
 		BackupsEncrypted: d.backups.EncryptedControl(d.plantedNeedles), BackupKeys: d.backups.KeysControl(d.backupSecrets),
 		BackupAge: d.backups.AgeControl, BackupKept: d.backups.KeptControl, BackupApart: d.backups.ApartControl, BackupDrilled: d.backups.DrilledControl,

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -205,15 +206,22 @@ func (d *Daemon) local() http.Handler {
 			problem.Write(w, problem.New(problem.Unauthenticated, "peer-unknown", "The caller's user id could not be read."))
 			return
 		}
+		may := func(action policy.Action, next http.Handler) {
+			if err := d.guard.Authorise(r.Context(), p, action, policy.Resource{}); err != nil {
+				problem.Write(w, err)
+				return
+			}
+			next.ServeHTTP(w, r)
+		}
 		switch r.URL.Path {
 		case "/metrics":
-			metrics.ServeHTTP(w, r)
+			may("status.read", metrics)
 		case "/healthz":
 			d.healthz(w, r)
 		case "/readyz":
 			d.readyz(w, r)
 		case "/debug/profile":
-			d.profile(w, r)
+			may("profile.take", http.HandlerFunc(d.profile))
 		default:
 			p, err := d.behindGlass(r, p)
 			if err != nil {

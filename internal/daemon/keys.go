@@ -213,8 +213,29 @@ func (d *Daemon) resealAuthority() error {
 	return replaceFile(path, sealed, 0o600)
 }
 
-// canaryOrganisation is whose key and request the canary uses.
-const canaryOrganisation = FirstOrganisation
+// ProbeOrganisation is whose keys and requests the node's own probes use: no
+// client's register shows traffic that no client made.
+const ProbeOrganisation = "foundry-probes"
+
+// probePlace is the organisation of the probes, made when it is first needed.
+func (d *Daemon) probePlace(ctx context.Context) (*access.Organisation, error) {
+	if org := d.verifier.Directory().OrganisationNamed(ProbeOrganisation); org != nil {
+		return org, nil
+	}
+	made, err := access.CreateOrganisation(ctx, d.db, d.guard, principal.Node("canary"), ProbeOrganisation)
+	if problem.From(err).Kind == problem.Conflict { // another node was faster
+		if err := d.gateway.Refresh(ctx); err != nil {
+			return nil, err
+		}
+		if org := d.verifier.Directory().OrganisationNamed(ProbeOrganisation); org != nil {
+			return org, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &made, nil
+}
 
 // canary plants a plaintext, a key and an API token on the ways that clients'
 // content takes, and then searches every place where it must not be.
@@ -242,13 +263,9 @@ func (d *Daemon) canary(ctx context.Context, p principal.Principal) (keys.Canary
 
 // plant sends the canaries on their ways and wipes its own copies.
 func (d *Daemon) plant(ctx context.Context, p principal.Principal, search *keys.Search, report *keys.CanaryReport) error {
-	org := d.verifier.Directory().OrganisationNamed(canaryOrganisation)
-	if org == nil {
-		if all := d.verifier.Directory().Organisations(); len(all) > 0 {
-			org = all[0]
-		} else {
-			return problem.New(problem.NotFound, "canary-organisation", "There is no organisation in whose name a canary could be planted.").WithMend("Make one with `foundry org create`.")
-		}
+	org, err := d.probePlace(ctx)
+	if err != nil {
+		return err
 	}
 	text, key := keys.PlantedText(), keys.PlantedText()
 	defer clear(text)

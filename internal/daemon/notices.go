@@ -61,7 +61,7 @@ func (d *Daemon) invited(ctx context.Context, tx pgx.Tx, m access.InvitationMail
 	}
 	return d.write(ctx, tx, notify.Message{Organisation: i.Organisation, Template: notify.Invitation, To: notify.Address{Name: nameOnly(i.Name, i.Email), Email: i.Email},
 		Expires: i.ExpiresAt.Sub(d.clock()), Fields: map[string]string{
-			"organisation": d.organisationName(i.Organisation), "inviter_role": strings.Join(i.RoleNames, ", "), "link": m.URL, "expires": inMail(i.ExpiresAt)}})
+			"organisation": d.organisationName(i.Organisation), "roles": strings.Join(i.RoleNames, ", "), "link": m.URL, "expires": inMail(i.ExpiresAt)}})
 }
 
 // nameOnly leaves out a name that only repeats the address.

@@ -1,6 +1,9 @@
 package evidence
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Wiring is how the collectors reach what they look at. What is nil is not
 // built in yet: its control is inconclusive and says so, never green.
@@ -19,6 +22,10 @@ type Wiring struct {
 	SignIn    Collect // O-15
 	Denials   Collect // O-16
 	Synthetic Collect // O-17
+	Verify    Collect // O-17.verify
+
+	VerifyEvery time.Duration // of O-17.verify; 0: daily
+	Credential  bool          // the key-encryption key is a systemd credential: O-07.credential is asked for
 
 	BackupsEncrypted Collect // O-06: the repositories of backups
 	BackupKeys       Collect // O-07: key material at the targets of backups
@@ -42,7 +49,10 @@ func Catalogue(w Wiring) []Control {
 	part := func(name string, c Collect, missing string) Collect {
 		return Parts(Part{Name: name, Collect: c, Missing: missing})
 	}
-	return []Control{
+	if w.VerifyEvery == 0 {
+		w.VerifyEvery = day
+	}
+	all := []Control{
 		{ID: "O-03", Title: "Data leaves the EEA only for inference that the organisation's policy allows", Source: "Security policy, section 2",
 			Checks:    "A canary request to every provider that the default policy forbids must be refused.",
 			Collector: "gateway-canary", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute, PerNode: true,
@@ -58,6 +68,9 @@ func Catalogue(w Wiring) []Control {
 			Collect: Parts(Part{"key-encryption key", w.Apart, "Nothing looks for key material yet."}, Part{"targets of backups", w.BackupKeys, "Nothing looks for key material at the targets of backups yet."})},
 		{ID: "O-07.escrow", Title: "Somebody else holds a copy of the key-encryption key", Source: "Security policy, section 3; continuity plan, section 4.2",
 			Checks: "No machine can see what lies in a safe. An owner states where the escrowed copy is and when it was last tried.",
+			Fresh:  365 * day},
+		{ID: "O-07.credential", Title: "What opens the systemd credential is kept apart from the data", Source: "Security policy, section 3",
+			Checks: "No program that is given a credential sees where systemd keeps it. An owner states where that is, and what opens it there.",
 			Fresh:  365 * day},
 		{ID: "O-08", Title: "All client traffic uses TLS 1.3", Source: "Security policy, section 3",
 			Checks:    "A handshake with every listener of the node must end in TLS 1.3, with a certificate that holds.",
@@ -94,6 +107,10 @@ func Catalogue(w Wiring) []Control {
 			Checks:    "A synthetic access must be in the audit log within seconds, with a valid proof.",
 			Collector: "synthetic-access", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: 2 * time.Minute,
 			Collect: part("synthetic access", w.Synthetic, "Nothing makes a synthetic access yet.")},
+		{ID: "O-17.verify", Title: "Nothing in the audit log was changed", Source: "Security policy, section 4",
+			Checks:    "Every entry is read again, the tree is computed again, and both are compared with every checkpoint that was signed.",
+			Collector: "audit-verify", Version: "1", Every: w.VerifyEvery, Fresh: 3 * w.VerifyEvery, Timeout: min(w.VerifyEvery, 2*hour),
+			Collect: part("verification", w.Verify, "Nothing verifies the audit log yet.")},
 		{ID: "O-29", Title: "Backups are made daily", Source: "Security policy, section 7",
 			Checks:    "Everything has a backup of the last day at every target, and the newest point that a restore has proven is not older than two rounds of drills.",
 			Collector: "backup-age", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
@@ -127,4 +144,8 @@ func Catalogue(w Wiring) []Control {
 			Collector: "recovered-point", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
 			Collect: part("recovered point", w.Restored, "No recovered point is recorded yet.")},
 	}
+	if !w.Credential {
+		all = slices.DeleteFunc(all, func(c Control) bool { return c.ID == "O-07.credential" })
+	}
+	return all
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -198,8 +199,15 @@ func TestKeyMaterialBesideTheDataFails(t *testing.T) {
 	}
 	unseen := m
 	unseen.Unseen = "it is a credential."
-	if got, _ := look(t, Apart(func() (Material, error) { return unseen, nil })); got != Inconclusive {
-		t.Errorf("a key whose origin cannot be seen: %s", got)
+	// What can be seen passes, and says what cannot; a person answers for that.
+	if got, found := look(t, Apart(func() (Material, error) { return unseen, nil })); got != Pass || !slices.Contains(found[0].NotCovered, unseen.Unseen) || !strings.Contains(found[0].Reason, "O-07.credential") {
+		t.Errorf("a key whose origin cannot be seen: %s %+v", got, found)
+	}
+	listed := func(w Wiring) bool {
+		return slices.ContainsFunc(Catalogue(w), func(c Control) bool { return c.ID == "O-07.credential" && c.Attested() })
+	}
+	if !listed(Wiring{Credential: true}) || listed(Wiring{}) {
+		t.Error("an owner must answer for a systemd credential, and for nothing else")
 	}
 	former := filepath.Join(data, "kek.retired-1")
 	put(former, []byte("another key"), 0o600)

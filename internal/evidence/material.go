@@ -110,8 +110,8 @@ func placed(m Material) Finding {
 		}
 	}
 	if m.Unseen != "" {
-		f.Result, f.Reason = Inconclusive, "The "+m.Name+" lies on a volume of its own, but "+m.Unseen
-		return f
+		f.NotCovered = append(f.NotCovered, m.Unseen)
+		return f.pass("Where it is read it lies on a volume of its own, and only its owner can read it. What cannot be seen from here is attested: O-07.credential.")
 	}
 	return f.pass("It lies on a volume of its own, and only its owner can read it.")
 }

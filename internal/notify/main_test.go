@@ -79,7 +79,7 @@ func outbox(t testing.TB, relays ...Relay) *Outbox {
 
 func invitation(org uuid.UUID, to string) Message {
 	return Message{Organisation: org, Template: Invitation, To: Address{Email: to},
-		Fields: map[string]string{"organisation": "st-mary", "inviter_role": "administrator", "link": "https://ai.example.eu/invitation/abc", "expires": "2026-12-01 12:00 UTC"}}
+		Fields: map[string]string{"organisation": "st-mary", "roles": "administrator", "link": "https://ai.example.eu/invitation/abc", "expires": "2026-12-01 12:00 UTC"}}
 }
 
 // put enqueues and commits.

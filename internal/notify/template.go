@@ -19,7 +19,7 @@ import (
 type Template string
 
 const (
-	Invitation  Template = "invitation"   // somebody is asked to join: organisation, inviter_role, link, expires
+	Invitation  Template = "invitation"   // somebody is asked to join: organisation, roles, link, expires
 	NewSignIn   Template = "new-sign-in"  // a session was opened: when, device, place, link
 	LockOut     Template = "lock-out"     // an account is locked for a while: when, until, attempts
 	Recovery    Template = "recovery"     // a recovery link was made: organisation, when, until. The link itself never goes by mail
@@ -35,7 +35,7 @@ type kind struct {
 }
 
 var kinds = map[Template]kind{
-	Invitation:  {[]string{"organisation", "inviter_role", "link", "expires"}, 72 * time.Hour},
+	Invitation:  {[]string{"organisation", "roles", "link", "expires"}, 72 * time.Hour},
 	NewSignIn:   {[]string{"when", "device", "place", "link"}, 24 * time.Hour},
 	LockOut:     {[]string{"when", "until", "attempts"}, 24 * time.Hour},
 	Recovery:    {[]string{"organisation", "when", "until"}, 24 * time.Hour},
