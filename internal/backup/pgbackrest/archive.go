@@ -19,7 +19,7 @@ import (
 type Archived struct {
 	Segments  []Segment // in order of timeline and number
 	Histories []uint32  // timelines whose history file is there
-	Gaps      []Gap     // holes between the first and the last segment of a timeline
+	Gaps      []Gap     // holes within a timeline, and where one follows another
 	Bytes     int64     // stored
 
 	id string // of the database inside the stanza, such as 15-1
@@ -166,5 +166,77 @@ func (e *Engine) Archive(ctx context.Context, t target.Target) (Archived, error)
 	if err != nil {
 		return Archived{}, err
 	}
-	return parseArchive(out.Out)
+	a, err := parseArchive(out.Out)
+	if err != nil {
+		return a, err
+	}
+	for _, timeline := range a.Histories {
+		parents, err := e.history(ctx, t, a.id, timeline)
+		if err != nil {
+			return a, err
+		}
+		a.Gaps = append(a.Gaps, joint(a.Segments, timeline, parents)...)
+	}
+	return a, nil
+}
+
+// history reads where a timeline left its ancestors. A history never changes,
+// so it is fetched once.
+func (e *Engine) history(ctx context.Context, t target.Target, id string, timeline uint32) (map[uint32]uint64, error) {
+	path := fmt.Sprintf("archive/%s/%s/%08X.history", stanza, id, timeline)
+	key := t.Name + " " + path
+	e.mu.Lock()
+	known, ok := e.histories[key]
+	e.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	out, err := e.run(ctx, t, nil, "--log-level-console=off", "--log-level-stderr=warn", "repo-get", path)
+	if err != nil {
+		return nil, err
+	}
+	parents, err := parseHistory(string(out.Out))
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	e.histories[key] = parents
+	e.mu.Unlock()
+	return parents, nil
+}
+
+// segmentBytes is the size of a segment where initdb was not told otherwise.
+const segmentBytes = 16 << 20
+
+// joint finds what is missing where a timeline left its parent: the parent's
+// segments up to there, and the timeline's own from the one in which it began.
+// A replay would not stop at such a hole: it would go on along the parent.
+func joint(ordered []Segment, timeline uint32, parents map[uint32]uint64) (out []Gap) {
+	var parent uint32
+	for p := range parents {
+		parent = max(parent, p)
+	}
+	if parent == 0 {
+		return nil
+	}
+	began := parents[parent] / segmentBytes
+	var before, first *Segment // the parent's last up to there, and the timeline's first
+	for i, s := range ordered {
+		if s.Timeline == parent && s.Number <= began {
+			before = &ordered[i]
+		}
+		if s.Timeline == timeline && first == nil {
+			first = &ordered[i]
+		}
+	}
+	if before == nil || first == nil { // expired, or nothing has been written there yet
+		return nil
+	}
+	if before.Number+1 < began {
+		out = append(out, Gap{First: segmentName(parent, before.Number+1), Last: segmentName(parent, began-1), After: before.Stored, Till: first.Stored})
+	}
+	if first.Number > began {
+		out = append(out, Gap{First: segmentName(timeline, began), Last: segmentName(timeline, first.Number-1), After: before.Stored, Till: first.Stored})
+	}
+	return out
 }

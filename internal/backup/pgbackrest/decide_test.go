@@ -206,6 +206,39 @@ func TestGapsAreNamedBySegmentAndTime(t *testing.T) {
 	}
 }
 
+// A hole where one timeline follows another is in neither of them.
+func TestAGapBetweenTimelinesIsFound(t *testing.T) {
+	segments := func(text string) (out []Segment) {
+		for _, word := range strings.Fields(text) {
+			var timeline uint32
+			var number uint64
+			if _, err := fmt.Sscanf(word, "%d:%d", &timeline, &number); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, Segment{Name: segmentName(timeline, number), Timeline: timeline, Number: number})
+		}
+		return out
+	}
+	in3 := map[uint32]uint64{1: 3<<24 + 100} // left in segment 3
+	for name, c := range map[string]struct{ have, want string }{
+		"whole":                                 {"1:1 1:2 1:3 1:4 2:3 2:4", ""},
+		"whole, the parent's last not archived": {"1:1 1:2 2:3 2:4", ""},
+		"the new one's first is missing":        {"1:1 1:2 1:3 1:4 2:4 2:5", "000000020000000000000003"},
+		"two of the new one's are missing":      {"1:1 1:2 1:3 2:5", "000000020000000000000003"},
+		"the parent's end is missing":           {"1:1 2:3", "000000010000000000000002"},
+		"the parent is expired":                 {"2:4 2:5", ""},
+		"nothing new yet":                       {"1:1 1:2 1:3", ""},
+	} {
+		got := ""
+		for _, g := range joint(segments(c.have), 2, in3) {
+			got = g.First
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func FuzzArchiveListing(f *testing.F) {
 	f.Add([]byte(`{".":{"type":"path"}}`))
 	f.Add([]byte(`{"15-1/0000000100000000/000000010000000000000001-498659603fa78fa79db9495ee7180dadb8da18f4.zst":{"size":1,"time":1795393251,"type":"file"},"15-1/0000000100000000/0000000100000000000000FF-498659603fa78fa79db9495ee7180dadb8da18f4":{"size":1,"time":1,"type":"file"}}`))

@@ -64,6 +64,8 @@ type Engine struct {
 
 	mu      sync.Mutex
 	written map[string]conf // by target
+
+	histories map[string]map[uint32]uint64 // of timelines: see history
 }
 
 type conf struct{ path, text, passphrase string }
@@ -99,7 +101,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if err := o.Account.Reaches(runtime.Dir()); err != nil {
 		return nil, err
 	}
-	e := &Engine{o: o, runtime: runtime, written: map[string]conf{}}
+	e := &Engine{o: o, runtime: runtime, written: map[string]conf{}, histories: map[string]map[uint32]uint64{}}
 	for _, t := range o.Targets {
 		if _, err := e.configure(ctx, t); err != nil {
 			return nil, err

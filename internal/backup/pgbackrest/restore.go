@@ -221,13 +221,7 @@ func (e *Engine) lineage(ctx context.Context, t target.Target) (lineage, error) 
 		return lineage{}, nil
 	}
 	h := lineage{newest: a.Histories[len(a.Histories)-1]}
-	// archive-get finds the right database by a data directory's pg_control;
-	// repo-get needs none, and decrypts too.
-	out, err := e.run(ctx, t, nil, "--log-level-console=off", "--log-level-stderr=warn", "repo-get", "archive/"+stanza+"/"+a.id+"/"+fmt.Sprintf("%08X.history", h.newest))
-	if err != nil {
-		return h, err
-	}
-	h.parents, err = parseHistory(string(out.Out))
+	h.parents, err = e.history(ctx, t, a.id, h.newest)
 	return h, err
 }
 
