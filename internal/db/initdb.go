@@ -115,8 +115,8 @@ func (c *Cluster) single(ctx context.Context, data string, statements []string) 
 	args := []string{"--single", "-j", "-D", data, "-c", "exit_on_error=on", "-c", "log_min_messages=error",
 		"-c", "log_error_verbosity=terse", "-c", "logging_collector=off", "-c", "lc_messages=C"}
 	if c.o.Archive != nil {
-		// What it finishes of the WAL is left for the archiver. Without this the
-		// server would forget the segment, and the archive would have a gap.
+		// Segments that wait for the archiver stay. A server that archives
+		// nothing takes them for waste, and the archive would have a gap.
 		args = append(args, "-c", "archive_mode=on", "-c", "archive_command=")
 	}
 	out, err := c.who.run(ctx, c.srv.dir, "postgres", data, script.String(), append(args, "postgres")...)
