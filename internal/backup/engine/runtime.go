@@ -20,6 +20,7 @@ import (
 type Runtime struct {
 	dir      string
 	uid, gid int
+	held     *os.File // the directory, locked for as long as this process uses it
 	// Warning says why development only named what production refuses; or "".
 	Warning string
 }
@@ -27,9 +28,11 @@ type Runtime struct {
 // OpenRuntime makes the directory, empty. dir may be empty: then it is chosen,
 // below /run or /dev/shm, by who runs this process and by data, the node's data
 // directory, so that what a killed node left is found and removed by the next.
+// A second process of the same node gets one of its own, where dir is empty.
 // Production refuses a file system that keeps files anywhere but in memory.
 func OpenRuntime(dir, data string, production bool) (*Runtime, error) {
-	if dir == "" {
+	chosen := dir == ""
+	if chosen {
 		data, err := filepath.Abs(data)
 		if err != nil {
 			return nil, err
@@ -37,17 +40,49 @@ func OpenRuntime(dir, data string, production bool) (*Runtime, error) {
 		sum := sha256.Sum256([]byte(data))
 		dir = filepath.Join(runtimeRoot(), fmt.Sprintf("foundry-%d-%s", os.Geteuid(), hex.EncodeToString(sum[:6])))
 	}
-	// An unprivileged user of an engine passes through, and sees nothing.
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+	held, err := claimRuntime(dir)
+	if errors.Is(err, syscall.EWOULDBLOCK) && chosen { // another process of this node, such as a recovery
+		dir += "-" + rand.Text()
+		held, err = claimRuntime(dir)
+	}
+	if err != nil {
 		return nil, runtimeProblem(dir, err)
 	}
+	r, err := openRuntime(dir, production)
+	if err != nil {
+		_ = held.Close()
+		return nil, err
+	}
+	r.held = held
+	return r, nil
+}
+
+// claimRuntime makes a directory and locks it. The kernel lets go of the lock
+// when this process ends, however it ends.
+func claimRuntime(dir string) (*os.File, error) {
+	// An unprivileged user of an engine passes through, and sees nothing.
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func openRuntime(dir string, production bool) (*Runtime, error) {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return nil, runtimeProblem(dir, err)
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || ok && int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
 		return nil, problem.New(problem.Denied, "runtime-owner", "The directory "+dir+" for secrets in use is not this user's alone.").
-			WithField("backup.runtime").WithMend("Remove it, or name another.")
+			WithField("backup.runtime_dir").WithMend("Remove it, or name another.")
 	}
 	r := &Runtime{dir: dir, uid: -1, gid: -1}
 	if err := r.clear(); err != nil {
@@ -58,7 +93,7 @@ func OpenRuntime(dir, data string, production bool) (*Runtime, error) {
 		return nil, runtimeProblem(dir, err)
 	case !memory && production:
 		return nil, problem.New(problem.Denied, "runtime-disk", "The directory "+dir+" is not on a file system in memory: secrets of the backups would reach a disk.").
-			WithField("backup.runtime").WithMend("Name one on a tmpfs, such as RuntimeDirectory= of systemd or /dev/shm.")
+			WithField("backup.runtime_dir").WithMend("Name one on a tmpfs, such as RuntimeDirectory= of systemd or /dev/shm.")
 	case !memory:
 		r.Warning = "The secrets of the backups in use are in " + dir + ", on a disk; production refuses that."
 	}
@@ -130,7 +165,13 @@ func (r *Runtime) Remove(name string) error {
 }
 
 // Close removes it with all that is in it.
-func (r *Runtime) Close() error { return os.RemoveAll(r.dir) }
+func (r *Runtime) Close() error {
+	err := os.RemoveAll(r.dir)
+	if r.held != nil {
+		err = errors.Join(err, r.held.Close())
+	}
+	return err
+}
 
 func (r *Runtime) clear() error {
 	entries, err := os.ReadDir(r.dir)
@@ -142,5 +183,5 @@ func (r *Runtime) clear() error {
 
 func runtimeProblem(path string, err error) error {
 	return problem.New(problem.Unavailable, "runtime-unusable", "The directory for secrets in use cannot be written: "+path+".").
-		WithField("backup.runtime").WithMend("Name a directory on a file system in memory that this user may write.").Wrap(err)
+		WithField("backup.runtime_dir").WithMend("Name a directory on a file system in memory that this user may write.").Wrap(err)
 }
