@@ -3,8 +3,10 @@ package backup
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/backup/mirror"
 	"github.com/missionopsai/foundry/internal/backup/target"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -13,18 +15,20 @@ import (
 // Config is the section backup of the configuration file. Without a target
 // there are no backups, and the node says so wherever it is asked.
 type Config struct {
-	Targets        []target.Config `yaml:"targets,omitempty" json:"targets,omitempty" jsonschema:"description=Places for backups. Each gets everything that its kind can hold. Without one there are no backups."`
-	DailyAt        string          `yaml:"daily_at,omitempty" json:"daily_at,omitempty" jsonschema:"pattern=^([01][0-9]|2[0-3]):[0-5][0-9]$,description=When the daily backup begins\\, UTC. Default 02:15."`
-	FullEvery      int             `yaml:"full_every,omitempty" json:"full_every,omitempty" jsonschema:"minimum=0,maximum=31,description=Days between full backups of the database; the days between get differential ones. Default 7."`
-	ArchiveTimeout config.Duration `yaml:"archive_timeout,omitempty" json:"archive_timeout,omitempty" jsonschema:"description=How long what was written may wait before it is archived: with the time that takes\\, what a loss of this node costs. Default 30s\\, at most 60s."`
-	KeepDays       int             `yaml:"keep_days,omitempty" json:"keep_days,omitempty" jsonschema:"minimum=0,maximum=3650,description=Days that any moment can be restored. Default 30."`
-	DrillEvery     config.Duration `yaml:"drill_every,omitempty" json:"drill_every,omitempty" jsonschema:"description=How often a restore is tried and proven. Default 168h\\, at most 2208h (92 days)."`
-	RTO            config.Duration `yaml:"rto,omitempty" json:"rto,omitempty" jsonschema:"description=Recovery time objective that drills are measured against. Default 4h."`
-	RPO            config.Duration `yaml:"rpo,omitempty" json:"rpo,omitempty" jsonschema:"description=Recovery point objective. Default 24h."`
-	Files          []string        `yaml:"files,omitempty" json:"files,omitempty" jsonschema:"description=Files and directories to back up beside those of the node itself."`
-	Processes      int             `yaml:"processes,omitempty" json:"processes,omitempty" jsonschema:"minimum=0,maximum=64,description=Processors that an engine may use. Default 2."`
-	ScratchDir     string          `yaml:"scratch_dir,omitempty" json:"scratch_dir,omitempty" jsonschema:"description=Where drills restore to; needs room for one copy of the database. Default below the data directory."`
-	Runtime        string          `yaml:"runtime_dir,omitempty" json:"runtime_dir,omitempty" jsonschema:"description=Directory in memory for secrets that the engines use. Default: found below /run or /dev/shm."`
+	Targets        []target.Config     `yaml:"targets,omitempty" json:"targets,omitempty" jsonschema:"description=Places for backups. Each gets everything that its kind can hold. Without one there are no backups."`
+	DailyAt        string              `yaml:"daily_at,omitempty" json:"daily_at,omitempty" jsonschema:"pattern=^([01][0-9]|2[0-3]):[0-5][0-9]$,description=When the daily backup begins\\, UTC. Default 02:15."`
+	FullEvery      int                 `yaml:"full_every,omitempty" json:"full_every,omitempty" jsonschema:"minimum=0,maximum=31,description=Days between full backups of the database; the days between get differential ones. Default 7."`
+	ArchiveTimeout config.Duration     `yaml:"archive_timeout,omitempty" json:"archive_timeout,omitempty" jsonschema:"description=How long what was written may wait before it is archived: with the time that takes\\, what a loss of this node costs. Default 30s\\, at most 60s."`
+	KeepDays       int                 `yaml:"keep_days,omitempty" json:"keep_days,omitempty" jsonschema:"minimum=0,maximum=3650,description=Days that any moment can be restored. Default 30."`
+	DrillEvery     config.Duration     `yaml:"drill_every,omitempty" json:"drill_every,omitempty" jsonschema:"description=How often a restore is tried and proven. Default 168h\\, at most 2208h (92 days)."`
+	RTO            config.Duration     `yaml:"rto,omitempty" json:"rto,omitempty" jsonschema:"description=Recovery time objective that drills are measured against. Default 4h."`
+	RPO            config.Duration     `yaml:"rpo,omitempty" json:"rpo,omitempty" jsonschema:"description=Recovery point objective. Default 24h."`
+	Files          []string            `yaml:"files,omitempty" json:"files,omitempty" jsonschema:"description=Files and directories to back up beside those of the node itself."`
+	Mirrors        []mirror.Config     `yaml:"mirrors,omitempty" json:"mirrors,omitempty" jsonschema:"description=Git repositories to mirror: fetched before every backup of files\\, and backed up with them."`
+	Gitea          *mirror.GiteaConfig `yaml:"gitea,omitempty" json:"gitea,omitempty" jsonschema:"description=A Gitea server whose repositories are all mirrored."`
+	Processes      int                 `yaml:"processes,omitempty" json:"processes,omitempty" jsonschema:"minimum=0,maximum=64,description=Processors that an engine may use. Default 2."`
+	ScratchDir     string              `yaml:"scratch_dir,omitempty" json:"scratch_dir,omitempty" jsonschema:"description=Where drills restore to; needs room for one copy of the database. Default below the data directory."`
+	Runtime        string              `yaml:"runtime_dir,omitempty" json:"runtime_dir,omitempty" jsonschema:"description=Directory in memory for secrets that the engines use. Default: found below /run or /dev/shm."`
 }
 
 // Defaults of the section.
@@ -84,6 +88,14 @@ func (c Config) Validate() error {
 		seen[t.Name] = true
 		if err := t.Validate(field); err != nil {
 			return err
+		}
+	}
+	mirrors := map[string]bool{}
+	for i, m := range c.Mirrors {
+		if name := strings.ToLower(m.Name); mirrors[name] {
+			return invalid(fmt.Sprintf("mirrors[%d].name", i), fmt.Sprintf("Two mirrors are named %q.", m.Name), "Give each a name of its own.")
+		} else {
+			mirrors[name] = true
 		}
 	}
 	for i, f := range c.Files {

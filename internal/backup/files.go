@@ -163,6 +163,9 @@ func (x *trial) files(ctx context.Context) error {
 	}
 	c, n := compareFiles(m, x.place.Data(), restored.Point.Started)
 	x.proof.Checks = append(x.proof.Checks, c)
+	if b.o.Restored != nil {
+		x.proof.Checks = append(x.proof.Checks, b.o.Restored(ctx, x.place.Data())...)
+	}
 	x.d.Rows, x.d.Prove = int64(n), time.Since(proving).Seconds()
 	made := restored.Point.Started
 	x.d.Recovered = &made

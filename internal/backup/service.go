@@ -44,6 +44,9 @@ type Options struct {
 
 	Files   engine.Engine // nil: files are not backed up here
 	Sources func(ctx context.Context) ([]string, error)
+	// Restored are further checks of a restored copy of the files, which stand
+	// below root at their whole former path. May be nil.
+	Restored func(ctx context.Context, root string) []Check
 
 	// Hooks are further checks of a restored copy of the database.
 	Hooks []scratch.Hook

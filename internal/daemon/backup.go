@@ -15,6 +15,7 @@ import (
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/mirror"
 	"github.com/missionopsai/foundry/internal/backup/pgbackrest"
 	"github.com/missionopsai/foundry/internal/backup/restic"
 	"github.com/missionopsai/foundry/internal/backup/scratch"
@@ -34,6 +35,7 @@ type safety struct {
 	database    *pgbackrest.Engine // nil: the database is not backed up by this node
 	files       *restic.Engine     // nil: files are not
 	hold        *journalHold
+	mirrors     *mirror.Mirrors // nil: no repository is mirrored
 }
 
 // prepareBackups opens the targets and makes the engines, so that the database
@@ -72,7 +74,10 @@ func (d *Daemon) prepareBackups(ctx context.Context) (err error) {
 	}
 	d.files, err = restic.New(restic.Options{Node: fmt.Sprint(d.node.Number), State: filepath.Join(d.config.DataDir, "backup", restic.Name), Runtime: private,
 		Passphrase: d.passphrases.For(restic.Name), Processes: c.Processes, Log: d.log, Now: d.clock})
-	return err
+	if err != nil {
+		return err
+	}
+	return d.prepareMirrors(c)
 }
 
 // makeDatabaseEngine makes what backs the private cluster up. Files of an
@@ -156,7 +161,7 @@ func (d *Daemon) makeBackups(context.Context) error {
 		o.Archived = func(ctx context.Context) (string, time.Time, string, error) { return backup.ServerArchived(ctx, d.db) }
 	}
 	if d.files != nil {
-		o.Files, o.Sources = d.files, d.backupSources
+		o.Files, o.Sources, o.Restored = d.files, d.backupSources, d.proveMirrors
 	}
 	if d.backups, err = backup.New(o); err != nil {
 		return err
@@ -181,9 +186,10 @@ func (d *Daemon) backupMade(ctx context.Context, _ target.Target) error { return
 // backupSources are the files of this node that a recovery needs: everything
 // in the data directory but the database, what is made anew, and the
 // key-encryption key, which never goes where the data goes.
-func (d *Daemon) backupSources(context.Context) ([]string, error) {
+func (d *Daemon) backupSources(ctx context.Context) ([]string, error) {
+	d.fetchMirrors(ctx)
 	var out []string
-	for _, name := range []string{"node.json", "ca", "journal", "audit", "evidence", "backup/passphrases.sealed", "recovery", "breakglass"} {
+	for _, name := range []string{"node.json", "ca", "journal", "audit", "evidence", "backup/passphrases.sealed", "recovery", "breakglass", "mirrors"} {
 		out = append(out, filepath.Join(d.config.DataDir, name))
 	}
 	wrapped, err := filepath.Glob(filepath.Join(d.config.DataDir, "keys", "*"))
