@@ -111,6 +111,7 @@ func budgetAlarmArrives(t *testing.T, d *Daemon, box *mailbox, org uuid.UUID, op
 		t.Fatal(err)
 	}
 	client, base := d.httpsClient()
+	client.Timeout = time.Minute // of a busy machine
 	question, err := json.Marshal(map[string]any{"model": "simulator-chat", "max_tokens": 50,
 		"messages": []map[string]string{{"role": "user", "content": "Please write 40 words"}}})
 	if err != nil {
