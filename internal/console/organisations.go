@@ -123,6 +123,7 @@ type organisationData struct {
 	keys    []*access.Key
 	budgets []ledger.BudgetRow
 	away    bool // budgets could not be read
+	hidden  bool // budgets are not for the visitor
 	key     form
 	budget  form
 	token   string // of a key just made: shown once
@@ -150,7 +151,10 @@ func (c *Console) showOrganisation(v *visit, name string, change func(*organisat
 	})
 	ctx, cancel := v.ctx()
 	defer cancel()
-	all, err := c.Store.Budgets(ctx, v.who())
+	var all []ledger.BudgetRow
+	if d.hidden = !v.may("budget.list", v.who().Organisation); !d.hidden {
+		all, err = c.Store.Budgets(ctx, v.who())
+	}
 	if d.away = away(err); err != nil && !d.away {
 		return err
 	}
