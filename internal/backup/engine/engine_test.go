@@ -155,6 +155,10 @@ func TestWhatAKilledNodeLeftIsRemovedByTheNext(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
+	second := dir + "-SECOND"
+	if err := os.Mkdir(second, 0o711); err != nil {
+		t.Fatal(err)
+	}
 	left := filepath.Join(dir, "engine", "conf")
 	if err := errors.Join(os.Mkdir(dir, 0o711), os.Mkdir(filepath.Dir(left), 0o700), os.WriteFile(left, []byte("secret"), 0o600)); err != nil {
 		t.Fatal(err)
@@ -166,6 +170,9 @@ func TestWhatAKilledNodeLeftIsRemovedByTheNext(t *testing.T) {
 	defer again.Close()
 	if _, err := os.Stat(left); !os.IsNotExist(err) {
 		t.Error("a secret is left behind")
+	}
+	if _, err := os.Stat(second); !os.IsNotExist(err) {
+		t.Error("what a second process left is still there")
 	}
 }
 

@@ -40,6 +40,9 @@ func OpenRuntime(dir, data string, production bool) (*Runtime, error) {
 		sum := sha256.Sum256([]byte(data))
 		dir = filepath.Join(runtimeRoot(), fmt.Sprintf("foundry-%d-%s", os.Geteuid(), hex.EncodeToString(sum[:6])))
 	}
+	if chosen {
+		clearAbandoned(dir)
+	}
 	held, err := claimRuntime(dir)
 	if errors.Is(err, syscall.EWOULDBLOCK) && chosen { // another process of this node, such as a recovery
 		dir += "-" + rand.Text()
@@ -55,6 +58,17 @@ func OpenRuntime(dir, data string, production bool) (*Runtime, error) {
 	}
 	r.held = held
 	return r, nil
+}
+
+// clearAbandoned removes what second processes that were killed left.
+func clearAbandoned(dir string) {
+	left, _ := filepath.Glob(dir + "-*") // a well-formed pattern
+	for _, path := range left {
+		if f, err := claimRuntime(path); err == nil {
+			_ = os.RemoveAll(path)
+			_ = f.Close()
+		}
+	}
 }
 
 // claimRuntime makes a directory and locks it. The kernel lets go of the lock

@@ -38,7 +38,7 @@ func wrongKey(t target.Target, _ string) *problem.Error {
 
 func missing(t target.Target, _ string) *problem.Error {
 	return problem.New(problem.NotFound, "repository-missing", fmt.Sprintf("There is no repository of the database at %s.", t.Name)).
-		WithField("backup.targets").WithMend("Mount or reach the place that held it, or begin a new one with `foundry backup targets --prepare`.")
+		WithField("backup.targets").WithMend("Mount or reach the place that held it, or begin a new one with `foundry backup run`.")
 }
 
 var symptoms = []symptom{

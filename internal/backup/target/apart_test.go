@@ -212,7 +212,7 @@ func TestATargetNeverPrintsItsCredentials(t *testing.T) {
 	if err != nil || at.S3Key != "canary-key" || at.S3Secret != "canary-secret" {
 		t.Fatalf("%v, %v", at, err)
 	}
-	for _, text := range []string{fmt.Sprintf("%v", at), fmt.Sprintf("%+v", at), fmt.Sprintf("%#v", at), fmt.Sprintf("%s", at)} {
+	for _, text := range []string{fmt.Sprintf("%v", at), fmt.Sprintf("%+v", at), fmt.Sprintf("%#v", at), at.String()} {
 		if strings.Contains(text, "canary") {
 			t.Errorf("it prints as %s", text)
 		}
