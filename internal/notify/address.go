@@ -56,6 +56,7 @@ func NewAddress(field, name, email string) (Address, error) {
 		return Address{}, badAddress(field, "The part before the @ has characters that are not used in addresses")
 	}
 	ascii, err := registrable.ToASCII(strings.ToLower(strings.TrimSuffix(domain, ".")))
+	ascii = strings.TrimSuffix(ascii, ".") // an ideographic full stop has become one
 	if err != nil || len(ascii) > maxDomain || !strings.Contains(ascii, ".") && ascii != "localhost" || strings.ContainsFunc(ascii, notDomain) {
 		return Address{}, badAddress(field, "The part after the @ is not a domain name")
 	}

@@ -30,6 +30,7 @@ func FuzzAnyMessageIsComposedSafely(f *testing.F) {
 	f.Add(4, "de", "", "ü@ü.de", "https://evil.example/x", "a\nb: https://evil.example")
 	f.Add(3, "en", `"x" <y>`, "a@b.eu", "=?utf-8?q?=0D=0ABcc:_x?=", "<a href=\"https://evil.example\">")
 	f.Add(2, "xx", "\\", "a@b.eu", "\u202ex", "javascript:alert(1)")
+	f.Add(5, "en", "", "a@b.eu。", "x", "x")
 	f.Add(5, "en", "", "a@b.eu", "https://evil.example/x", "x") // an alarm's facts stand in a paragraph of their own
 	b := outbox(f)
 	headers := []string{"Auto-Submitted", "Content-Language", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress"}
