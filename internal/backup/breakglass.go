@@ -90,24 +90,26 @@ type KitCopy struct {
 
 // GlassStatus is how break-glass stands.
 type GlassStatus struct {
-	Ready       bool         `json:"ready"` // there is a key, and a current kit outside of this node
-	Reason      string       `json:"reason"`
-	Mend        string       `json:"mend,omitempty"`
-	Set         string       `json:"set,omitempty"`
-	Fingerprint string       `json:"fingerprint,omitempty"`
-	Threshold   int          `json:"threshold,omitempty"`
-	Shares      int          `json:"shares,omitempty"`
-	Created     time.Time    `json:"created,omitzero"`
-	KitMade     time.Time    `json:"kit_made,omitzero"`
-	Current     bool         `json:"current"` // nothing that is in it has changed since
-	Copies      []KitCopy    `json:"copies"`
-	Contacts    int          `json:"contacts"`
-	Attested    *time.Time   `json:"attested_at,omitempty"` // when the contacts were last found right
-	LastDrill   *KitDrill    `json:"last_drill,omitempty"`
-	Requests    []KeyRequest `json:"requests"` // new keys that wait for approval, or to be made
-	Openings    []Opening    `json:"openings"` // the newest first
-	Unreviewed  int          `json:"unreviewed"`
-	Unanchored  int          `json:"unanchored"` // acts that wait for the database
+	Ready       bool       `json:"ready"` // there is a key, and a current kit outside of this node
+	Reason      string     `json:"reason"`
+	Mend        string     `json:"mend,omitempty"`
+	Set         string     `json:"set,omitempty"`
+	Fingerprint string     `json:"fingerprint,omitempty"`
+	Threshold   int        `json:"threshold,omitempty"`
+	Shares      int        `json:"shares,omitempty"`
+	Created     time.Time  `json:"created,omitzero"`
+	KitMade     time.Time  `json:"kit_made,omitzero"`
+	Current     bool       `json:"current"` // nothing that is in it has changed since
+	Copies      []KitCopy  `json:"copies"`
+	Contacts    int        `json:"contacts"`
+	Attested    *time.Time `json:"attested_at,omitempty"` // when the contacts were last found right
+	LastDrill   *KitDrill  `json:"last_drill,omitempty"`
+	// LastContactDrill is the last that the emergency contact ran alone.
+	LastContactDrill *KitDrill    `json:"last_contact_drill,omitempty"`
+	Requests         []KeyRequest `json:"requests"` // new keys that wait for approval, or to be made
+	Openings         []Opening    `json:"openings"` // the newest first
+	Unreviewed       int          `json:"unreviewed"`
+	Unanchored       int          `json:"unanchored"` // acts that wait for the database
 }
 
 // Status says how old the kit is, whether it is current, and where it lies. It

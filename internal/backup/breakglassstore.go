@@ -140,13 +140,19 @@ func (g *Glass) readLists(ctx context.Context, s *GlassStatus) error {
 		if err := tx.QueryRow(ctx, `SELECT max(attested_at) FROM break_glass_attestations`).Scan(&s.Attested); err != nil {
 			return err
 		}
-		rows, err = tx.Query(ctx, `SELECT id, set_id, actor, by_contact, outcome, reason, seconds, recovered_at, kit_made_at, evidence, drilled_at FROM break_glass_drills ORDER BY id DESC LIMIT 1`)
+		rows, err = tx.Query(ctx, `SELECT DISTINCT ON (by_contact) id, set_id, actor, by_contact, outcome, reason, seconds, recovered_at, kit_made_at, evidence, drilled_at
+			FROM break_glass_drills ORDER BY by_contact, id DESC`)
 		if err != nil {
 			return err
 		}
 		last, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[KitDrill])
-		if err == nil && len(last) == 1 {
-			s.LastDrill = last[0]
+		for _, d := range last {
+			if d.ByContact {
+				s.LastContactDrill = d
+			}
+			if s.LastDrill == nil || d.At.After(s.LastDrill.At) {
+				s.LastDrill = d
+			}
 		}
 		return err
 	})

@@ -396,3 +396,16 @@ func (d *Daemon) noted(ctx context.Context) (n backup.Noted, err error) {
 	}
 	return d.backups.Noted(ctx)
 }
+
+// The controls of break-glass are made before it, and run after.
+func (d *Daemon) kitControl(ctx context.Context, progress func(string)) ([]evidence.Finding, error) {
+	return d.glass.KitControl(ctx, progress)
+}
+
+func (d *Daemon) contactsControl(ctx context.Context, progress func(string)) ([]evidence.Finding, error) {
+	return d.glass.ContactsControl(ctx, progress)
+}
+
+func (d *Daemon) contactDrillControl(ctx context.Context, progress func(string)) ([]evidence.Finding, error) {
+	return d.glass.ContactDrillControl(ctx, progress)
+}

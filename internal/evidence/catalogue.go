@@ -37,6 +37,9 @@ type Wiring struct {
 	CodeMirrors      Collect // O-47
 	BackupQuarter    Collect // O-48
 	Restored         Collect // O-53
+	EmergencyKit     Collect // O-56
+	Contacts         Collect // O-57
+	ContactDrill     Collect // O-58
 }
 
 const (
@@ -143,6 +146,18 @@ func Catalogue(w Wiring) []Control {
 			Checks:    "The last drill recorded the point that it recovered, signed, with its hash in the audit log.",
 			Collector: "recovered-point", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
 			Collect: part("recovered point", w.Restored, "No recovered point is recorded yet.")},
+		{ID: "O-56", Title: "Credentials can be reached by the emergency contact", Source: "Continuity plan, section 4.2",
+			Checks:    "A current emergency kit lies outside of this node, a restore with nothing but it and shares that people entered was proven within a year, and every opening was reviewed.",
+			Collector: "emergency-kit", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
+			Collect: part("emergency kit", w.EmergencyKit, "There is no emergency kit yet.")},
+		{ID: "O-57", Title: "The emergency contact is identified, and updated annually", Source: "Continuity plan, section 4.2",
+			Checks:    "The kit names contacts, and somebody said within a year that they were called and are right.",
+			Collector: "emergency-contacts", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("contacts", w.Contacts, "There is no emergency kit yet.")},
+		{ID: "O-58", Title: "The emergency contact has access and a briefing", Source: "Continuity plan, section 4.2",
+			Checks:    "The contact alone restored the node from kit and shares within a year, and the restore was proven.",
+			Collector: "contact-drill", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: part("drill of the contact", w.ContactDrill, "There is no emergency kit yet.")},
 	}
 	if !w.Credential {
 		all = slices.DeleteFunc(all, func(c Control) bool { return c.ID == "O-07.credential" })
