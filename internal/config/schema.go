@@ -2,6 +2,9 @@ package config
 
 import (
 	"encoding/json"
+	"path"
+	"reflect"
+	"strings"
 
 	"github.com/invopop/jsonschema"
 )
@@ -9,10 +12,19 @@ import (
 // Schema describes the configuration type of v as JSON Schema (2020-12), for
 // completion and checks in editors.
 func Schema(v any, title string) ([]byte, error) {
-	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, Anonymous: true, ExpandedStruct: true}
+	r := &jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, Anonymous: true, ExpandedStruct: true, Namer: schemaName}
 	s := r.Reflect(v)
 	s.Title = title
 	return json.MarshalIndent(s, "", "  ")
+}
+
+// schemaName tells types of one name apart: several packages have a Config.
+func schemaName(t reflect.Type) string {
+	if t.Name() != "Config" {
+		return t.Name()
+	}
+	name := path.Base(t.PkgPath())
+	return strings.ToUpper(name[:1]) + name[1:] + "Config"
 }
 
 // JSONSchema describes a duration.
