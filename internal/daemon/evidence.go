@@ -104,7 +104,8 @@ func (d *Daemon) wiring() evidence.Wiring {
 		BackupsEncrypted: d.backups.EncryptedControl(d.plantedNeedles), BackupKeys: d.backups.KeysControl(d.backupSecrets),
 		BackupAge: d.backups.AgeControl, BackupKept: d.backups.KeptControl, BackupApart: d.backups.ApartControl, BackupDrilled: d.backups.DrilledControl,
 		BackupMeasured: d.backups.MeasuredControl, BackupQuarter: d.backups.QuarterControl, Restored: d.backups.RestoredControl,
-		CodeMirrors: d.mirrorControl,
+		CodeMirrors:  d.mirrorControl,
+		EmergencyKit: d.kitControl, Contacts: d.contactsControl, ContactDrill: d.contactDrillControl,
 	}
 }
 
