@@ -31,37 +31,39 @@ func (b *Backups) newRun(kind Kind, t task, scheduled bool) *Run {
 	return &Run{ID: uuid.Must(uuid.NewV7()), Kind: kind, Subject: t.subject, Target: t.target.Name, Engine: t.engine.Name(), State: Running, Node: b.o.Node, Scheduled: scheduled}
 }
 
-// launch enters runs and the act that asked for them, and makes them one after
-// the other in the background. Either all are entered or none.
+// launch enters runs and the act that asked for them in one transaction, and
+// makes the runs one after the other in the background. The schedule leaves out
+// what somebody makes already; for anybody else that is an error, and nothing
+// is entered.
 func (b *Backups) launch(ctx context.Context, p principal.Principal, kind Kind, all []*work) (Job, error) {
 	if len(all) == 0 {
 		return Job{}, errNothing()
 	}
 	job := Job{ID: all[0].run.ID, Kind: kind, State: Running}
-	names := make([]string, 0, len(all))
 	var claimed []*work
-	var busy error
-	for _, w := range all {
-		w.b, w.run.Job, w.run.By = b, job.ID, p.String()
-		if err := b.claim(ctx, w.run); err != nil {
-			if e := problem.From(err); e.Code != "backup-running" {
-				b.abandon(ctx, claimed, err)
-				return Job{}, err
-			}
-			busy = err
-			continue
-		}
-		claimed = append(claimed, w)
-		names = append(names, string(w.run.Subject)+" at "+w.run.Target)
-	}
-	if len(claimed) == 0 {
-		return Job{}, busy
-	}
 	err := b.onPlatform(ctx, func(tx pgx.Tx) error {
+		claimed = nil
+		var names []string
+		var busy error
+		for _, w := range all {
+			w.b, w.run.Job, w.run.By = b, job.ID, p.String()
+			err := b.claim(ctx, tx, w.run)
+			if err != nil && problem.From(err).Code == "backup-running" && p == node {
+				busy = err
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			claimed = append(claimed, w)
+			names = append(names, string(w.run.Subject)+" at "+w.run.Target)
+		}
+		if len(claimed) == 0 {
+			return busy
+		}
 		return audit.Append(ctx, tx, p, uuid.Nil, "backup."+verb(kind), job.ID.String(), map[string]any{"of": names})
 	})
 	if err != nil {
-		b.abandon(ctx, claimed, err)
 		return Job{}, err
 	}
 	running, cancel := context.WithCancel(b.life)
@@ -90,13 +92,6 @@ func verb(k Kind) string {
 		return "run"
 	}
 	return string(k)
-}
-
-// abandon ends runs that were entered and are not made.
-func (b *Backups) abandon(ctx context.Context, claimed []*work, cause error) {
-	for _, w := range claimed {
-		b.over(context.WithoutCancel(ctx), w, cause)
-	}
 }
 
 // heartbeat is how often a run says that it lives.

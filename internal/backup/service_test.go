@@ -487,7 +487,7 @@ func TestARunOfAKilledProcessIsInterruptedAndMadeAgain(t *testing.T) {
 	r.Job = r.ID
 	boot := h.b.o.Boot
 	h.b.o.Boot = 0
-	if err := h.b.claim(ctx, r); err != nil {
+	if err := h.b.onPlatform(ctx, func(tx pgx.Tx) error { return h.b.claim(ctx, tx, r) }); err != nil {
 		t.Fatal(err)
 	}
 	h.b.o.Boot = boot

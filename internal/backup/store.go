@@ -37,11 +37,11 @@ func errBusy(r *Run) error {
 		WithMend("Wait for it: `foundry backup list --runs` shows how far it is.")
 }
 
-// claim enters a run. One of its kind, subject and target that somebody runs
+// claim enters a run. One of its kind, subject and target that somebody makes
 // already is an error of code "backup-running": an index decides, across
-// processes.
-func (b *Backups) claim(ctx context.Context, r *Run) error {
-	err := b.onPlatform(ctx, func(tx pgx.Tx) error {
+// processes. The transaction goes on after it.
+func (b *Backups) claim(ctx context.Context, tx pgx.Tx, r *Run) error {
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `INSERT INTO backup_runs (id, job, kind, subject, target, engine, type, state, actor, scheduled, node, boot, dry_run)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, 'running', $8, $9, $10, $11, $12) RETURNING started_at, heard_at`,
 			r.ID, r.Job, r.Kind, r.Subject, r.Target, r.Engine, r.Type, r.By, r.Scheduled, r.Node, b.o.Boot, r.DryRun).Scan(&r.Started, &r.Heard)

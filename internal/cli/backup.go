@@ -320,8 +320,8 @@ func (a *app) backupTargets() *cobra.Command {
 
 // job starts a job, follows it to its end and tells what came of it.
 func (a *app) job(ctx context.Context, path string, in any) error {
-	var j backup.Job
-	if err := a.call(ctx, http.MethodPost, path, in, &j); err != nil {
+	j, err := a.startJob(ctx, path, in)
+	if err != nil {
 		return err
 	}
 	if err := a.awaitJob(ctx, &j); err != nil {
@@ -337,6 +337,28 @@ func (a *app) job(ctx context.Context, path string, in any) error {
 		return standingError{1}
 	}
 	return nil
+}
+
+// patience is how long a command waits for another run of the same kind.
+const patience = 30 * time.Minute
+
+// startJob starts a job, after one of the same kind that runs already.
+func (a *app) startJob(ctx context.Context, path string, in any) (j backup.Job, err error) {
+	until := time.Now().Add(patience)
+	for said := false; ; said = true {
+		err = a.call(ctx, http.MethodPost, path, in, &j)
+		if err == nil || problem.From(err).Code != "backup-running" || time.Now().After(until) {
+			return j, err
+		}
+		if !said && !a.json {
+			fmt.Fprintln(a.err, "Waiting for one that is running already.")
+		}
+		select {
+		case <-ctx.Done():
+			return j, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // awaitJob follows a job and shows a person how far it is.
