@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +85,9 @@ func (b *Backups) drillOf(ctx context.Context, in DrillRequest) (task, DrillRequ
 	if err != nil {
 		return task{}, in, err
 	}
+	if all, err = b.withBackups(ctx, all, in.Subject); err != nil {
+		return task{}, in, err
+	}
 	past, err := b.histories(ctx)
 	if err != nil {
 		return task{}, in, err
@@ -96,6 +100,26 @@ func (b *Backups) drillOf(ctx context.Context, in DrillRequest) (task, DrillRequ
 	}
 	in.Target = chosen.target.Name
 	return chosen, in, nil
+}
+
+// withBackups leaves those from which there is something to restore. Where
+// nothing was backed up yet nothing is tried: a record of that would read as a
+// drill that proved nothing.
+func (b *Backups) withBackups(ctx context.Context, all []task, s Subject) (out []task, err error) {
+	var targets []string
+	err = b.o.DB.Read(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT coalesce(array_agg(DISTINCT target), '{}') FROM backup_points WHERE subject = $1 AND gone_at IS NULL`, string(s)).Scan(&targets)
+	})
+	for _, t := range all {
+		if slices.Contains(targets, t.target.Name) {
+			out = append(out, t)
+		}
+	}
+	if err == nil && len(out) == 0 {
+		err = problem.New(problem.Conflict, "drill-nothing", fmt.Sprintf("There is no backup of the %s to restore.", s)).WithField("subject").
+			WithMend("Make one: `foundry backup run`. Where one failed, `foundry backup list --runs` says why.")
+	}
+	return out, err
 }
 
 // trial is one drill under way.

@@ -305,6 +305,11 @@ func (b *Backups) problems(s *Status, p *picture) {
 			}
 			add(notify.Critical, "backup-missed", t.target.Name, reason, "`foundry backup list --runs` shows why; `foundry backup run` makes one now.")
 		}
+		for i := range p.runs {
+			if r := &p.runs[i]; r.Kind == KindBackup && r.State == Failed && r.Subject == t.subject && r.Target == t.target.Name {
+				add(notify.Critical, "backup-backup-failed", t.target.Name, fmt.Sprintf("The last backup of the %s there failed: %s", t.subject, r.Reason), r.Mend)
+			}
+		}
 		d := p.drills[key]
 		switch {
 		case d != nil && d.Outcome == Fail:

@@ -19,7 +19,7 @@ func describeBackups(w io.Writer, s backup.Status) {
 		fmt.Fprintf(w, "newest proven backup\t%s at %s, of %s\n", s.NewestProven.Label, s.NewestProven.Target, moment(s.NewestProven.Stopped))
 	}
 	if d := s.LastDrill; d != nil {
-		fmt.Fprintf(w, "last drill\t%s, %s: restored in %s of %s, gap %s of %s\n", moment(d.Started), d.Outcome, seconds(d.FullSize), seconds(d.RTO), seconds(d.Gap), seconds(d.RPO))
+		fmt.Fprintf(w, "last drill\t%s, %s: restored in %s of %s, gap %s of %s\n", moment(d.Started), d.Outcome, seconds(d.FullSize), seconds(d.RTO), gapOf(*d), seconds(d.RPO))
 	}
 	if s.NextBackup != nil {
 		fmt.Fprintf(w, "next backup\t%s\n", moment(*s.NextBackup))
@@ -110,7 +110,7 @@ func describeDrill(w io.Writer, d backup.Drill) {
 		fmt.Fprintf(w, "recovered to\t%s\n", moment(*d.Recovered))
 	}
 	fmt.Fprintf(w, "recovery time\t%s (restore %s, checks %s), of %s\ndata gap\t%s, of %s\nrestored\t%s, %d rows\n", seconds(d.FullSize), seconds(d.Restore), seconds(d.Prove), seconds(d.RTO),
-		seconds(d.Gap), seconds(d.RPO), bytesOf(d.Bytes), d.Rows)
+		gapOf(d), seconds(d.RPO), bytesOf(d.Bytes), d.Rows)
 	for _, c := range d.Checks {
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", c.Outcome, c.Name, c.Reason)
 	}
@@ -124,8 +124,17 @@ func tableOfDrills(w io.Writer, all []backup.Drill) {
 	}
 	fmt.Fprintln(w, "DRILL\tBEGAN\tOF\tTARGET\tWHICH\tOUTCOME\tRECOVERY\tGAP\tWHY")
 	for _, d := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, moment(d.Started), d.Subject, d.Target, d.Which, d.Outcome, seconds(d.FullSize), seconds(d.Gap), shortened(d.Reason, 60))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, moment(d.Started), d.Subject, d.Target, d.Which, d.Outcome, seconds(d.FullSize), gapOf(d), shortened(d.Reason, 60))
 	}
+}
+
+// gapOf is how much of what was written the drill did not bring back; a drill
+// that recovered nothing has no gap of 0 s.
+func gapOf(d backup.Drill) string {
+	if d.Recovered == nil {
+		return "–"
+	}
+	return seconds(d.Gap)
 }
 
 func tableOfJobs(w io.Writer, all []backup.Job) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path"
 	"regexp"
 	"strings"
@@ -106,6 +108,9 @@ func (s *session) known(op operation, text string) *problem.Error {
 		"invalid data returned", "index is not complete", "does not match id", "invalid character", "config or key", "wrong hash", "unable to load tree", "packs from index missing", "data seems to be missing"):
 		return damaged(t)
 	case has("unable to open config file", "is there a repository at the following location"):
+		if !s.there() {
+			return s.gone(text)
+		}
 		return problem.New(problem.NotFound, "repository-missing", "There is no repository at the target "+t+".").
 			WithField("path").WithMend("If there was one before: is the target's file system mounted, its path right, its bucket the same? It is not made again by itself.")
 	case has("no such file or directory", "file does not exist", "specified key does not exist"): // a part of the repository
@@ -155,6 +160,16 @@ func (s *session) gone(said string) *problem.Error {
 	return problem.New(problem.Unavailable, "target-gone", "The target "+s.t.Name+" cannot be reached.").
 		WithMend("Check that it runs and that this machine reaches it; the next run goes on where this one stopped.").
 		WithRetry(time.Minute).Wrap(errors.New(s.redacted(tail(said, 600))))
+}
+
+// there tells a directory that is empty from one that is away: a disk that is
+// not mounted says nothing about the backups on it.
+func (s *session) there() bool {
+	if s.t.Kind != target.Directory {
+		return true
+	}
+	_, err := os.Stat(s.t.Path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // unwritten finds why something could not be written, from a text in lower case.
