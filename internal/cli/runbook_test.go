@@ -147,9 +147,16 @@ func TestTheRunbookBringsALostNodeBack(t *testing.T) {
 	s.env = []string{"KIT=" + kits[0], "DATA=" + to}
 	var said []string
 	commands := 0
+	archive := listing(t, filepath.Join(target, "pgbackrest", "archive"))
 	for _, b := range blocks(t, "../../docs/runbooks/bare-machine.md") {
 		commands++
 		setting := `KIT=` + kits[0] + `; DATA=` + to + "\n"
+		if strings.Contains(b.text, "--activate") {
+			// Until now nothing was written into the archive that it came from.
+			if now := listing(t, filepath.Join(target, "pgbackrest", "archive")); now != archive {
+				t.Errorf("before it was activated the archive changed, from\n%s\nto\n%s", archive, now)
+			}
+		}
 		switch b.info {
 		case "sh":
 			said = append(said, s.run(setting+b.text))
@@ -168,12 +175,31 @@ func TestTheRunbookBringsALostNodeBack(t *testing.T) {
 			t.Errorf("nobody reads %q in:\n%s", want, all)
 		}
 	}
+	if now := listing(t, filepath.Join(target, "pgbackrest", "archive")); !strings.Contains(now, "00000002.history") {
+		t.Errorf("its new timeline is not in the archive:\n%s", now)
+	}
 	if commands < 8 {
 		t.Errorf("the runbook has only %d blocks", commands)
 	}
 	if text, err := os.ReadFile(filepath.Join(work, "installed")); err != nil || string(text) != "install --yes postgresql-15 pgbackrest restic\n" {
 		t.Errorf("installed is %q, %v", text, err)
 	}
+}
+
+// listing names every file below a directory.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	if err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			rel, _ := filepath.Rel(dir, path)
+			fmt.Fprintln(&b, rel)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // awaitGone waits until a killed node's database has shut itself down.
