@@ -537,7 +537,11 @@ func TestHelperRecovers(t *testing.T) {
 	o := l.options(t, os.Getenv("FOUNDRY_TEST_DIR"))
 	o.Shares = l.shares
 	o.Log = slog.New(slog.DiscardHandler)
-	o.Progress = func(step string, done, total int64, what string) { fmt.Printf("AT %s/%s\n", step, what) }
+	told := bufio.NewReader(os.Stdin)
+	o.Progress = func(step string, done, total int64, what string) {
+		fmt.Printf("AT %s/%s\n", step, what)
+		_, _ = told.ReadByte() // goes on when it is told to, or is killed here
+	}
 	r, err := Recover(t.Context(), o)
 	if err != nil {
 		fmt.Printf("ERROR %v\n", err)
@@ -605,6 +609,10 @@ func runUntilKilled(t *testing.T, file, dir string, killed map[string]bool) (at,
 	if err != nil {
 		t.Fatal(err)
 	}
+	tell, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -614,6 +622,10 @@ func runUntilKilled(t *testing.T, file, dir string, killed map[string]bool) (at,
 		if place, ok := strings.CutPrefix(line, "AT "); ok && at == "" && !killed[place] {
 			killed[place], at = true, place
 			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		} else if ok && at == "" {
+			if _, err := tell.Write([]byte("\n")); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -82,8 +82,11 @@ func (x *recovering) claim() error {
 	} else if err := x.r.write(); err != nil { // from here on it is this recovery's
 		return err
 	}
-	return setFence(dir, Fence{Since: x.r.Started, Reason: "This node is being recovered from an emergency kit, or was and has not been activated.",
-		Mend: "Look at what was recovered (" + RecoveryFile(dir) + "), then run `foundry recover --activate`."})
+	if x.r.done(StepEvidence) {
+		return nil
+	}
+	return setFence(dir, Fence{Since: x.r.Started, Reason: "This node is being recovered from an emergency kit, and the recovery is not finished.",
+		Mend: "Run `foundry recover --kit …` again: it goes on where it was interrupted."})
 }
 
 // resumable says which recovery a directory holds, nil for none.

@@ -30,6 +30,10 @@ func (x *recovering) stepEvidence(_ context.Context, s *RecoveryStep) error {
 		return err
 	}
 	x.r.Evidence = path
+	if err := setFence(x.o.DataDir, Fence{Since: x.r.Started, Reason: "This node was recovered from an emergency kit, and has not been activated.",
+		Mend: "Look at what was recovered (" + path + "), then run `foundry recover --activate`."}); err != nil {
+		return err
+	}
 	s.Said = path + ", signed by " + signer.ID()
 	return nil
 }
