@@ -68,7 +68,7 @@ func tab(t *testing.T, w *world) context.Context {
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
 		t.Fatal(err)
 	}
-	limited, stop := context.WithTimeout(ctx, 2*time.Minute)
+	limited, stop := context.WithTimeout(ctx, 6*time.Minute)
 	t.Cleanup(stop)
 	return limited
 }

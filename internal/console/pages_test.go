@@ -218,7 +218,7 @@ func TestThePlaygroundStreams(t *testing.T) {
 	if text := eval[string](t, ctx, `document.querySelector('#answer').textContent`); !strings.Contains(strings.ToLower(text), "simulat") {
 		t.Errorf("the answer is %q", text)
 	}
-	for name, want := range map[string]string{"route": "helsinki", "jurisdiction": "FI", "first": "ms", "tokens": " out", "request": "req_"} {
+	for name, want := range map[string]string{"route": "helsinki", "jurisdiction": "FI", "first": "s", "tokens": " out", "request": "req_"} {
 		if got := eval[string](t, ctx, `document.querySelector('[data-fact="`+name+`"]').textContent`); !strings.Contains(got, want) {
 			t.Errorf("%s says %q", name, got)
 		}

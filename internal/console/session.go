@@ -253,7 +253,7 @@ func (c *Console) alive(v *visit) bool {
 
 // enter gives the browser a person's session, in place of any other.
 func (v *visit) enter(s access.SignedIn) {
-	http.SetCookie(v.w, cookie(cookieName, s.Token, s.Session.ExpiresAt.Sub(v.now)))
+	http.SetCookie(v.w, cookie(cookieName, s.Token, s.Session.ExpiresAt.Sub(v.c.Clock())))
 }
 
 func cookie(name, value string, age time.Duration) *http.Cookie {

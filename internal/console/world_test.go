@@ -28,7 +28,7 @@ import (
 )
 
 // patience is how long anything may take that ought to happen at once.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // world is a running node with simulated vendors, organisations and some
 // history, shared by the tests of this package.
