@@ -63,7 +63,7 @@ func KitEngines(ctx context.Context, targets []target.Target, c kit.Content, dir
 			return scratch.Archive{}, time.Time{}, err
 		}
 		newest, _ := a.Newest()
-		return scratch.Archive{Names: a.Names()}, newest.Stored, nil
+		return scratch.Archive{Names: a.Names(), Missing: a.Missing()}, newest.Stored, nil
 	}
 	private, err := runtime.Sub(restic.Name, -1, -1)
 	if err != nil {

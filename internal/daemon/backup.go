@@ -177,7 +177,7 @@ func (d *Daemon) archived(ctx context.Context, t target.Target) (scratch.Archive
 		return scratch.Archive{}, time.Time{}, err
 	}
 	newest, _ := a.Newest()
-	return scratch.Archive{Names: a.Names()}, newest.Stored, nil
+	return scratch.Archive{Names: a.Names(), Missing: a.Missing()}, newest.Stored, nil
 }
 
 // backupMade puts the emergency kit beside a backup.

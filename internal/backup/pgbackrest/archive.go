@@ -58,6 +58,15 @@ func (a Archived) Names() []string {
 	return names
 }
 
+// Missing names the first segment of each gap.
+func (a Archived) Missing() []string {
+	names := make([]string, len(a.Gaps))
+	for i, g := range a.Gaps {
+		names[i] = g.First
+	}
+	return names
+}
+
 // Newest is the segment that was stored last; false: there is none.
 func (a Archived) Newest() (newest Segment, ok bool) {
 	for _, s := range a.Segments {

@@ -60,6 +60,10 @@ func FormatLSN(lsn uint64) string { return fmt.Sprintf("%X/%X", lsn>>32, lsn&0xf
 // Archive is what a repository holds of the write-ahead log, by names.
 type Archive struct {
 	Names []string // of files in the repository, in any order
+	// Missing are segments that whoever read the histories of the timelines
+	// knows to be missing: by names alone nobody sees what lacks where one
+	// timeline leaves another.
+	Missing []string
 	Size  uint64   // bytes of a segment; 0: SegmentBytes
 }
 
@@ -151,6 +155,11 @@ func (a Archive) Gaps(from string) (gaps []string) {
 			if all[i] != all[i-1]+1 {
 				gaps = append(gaps, segment{line, all[i-1] + 1}.name(size))
 			}
+		}
+	}
+	for _, name := range a.Missing {
+		if s, ok := parseSegment(name, size); ok && s.n >= after && !have[s] && !slices.Contains(gaps, s.name(size)) {
+			gaps = append(gaps, s.name(size))
 		}
 	}
 	return gaps

@@ -274,3 +274,19 @@ func TestPageChecksumsAreJudgedByWhatWasScanned(t *testing.T) {
 		}
 	}
 }
+
+// Where one timeline leaves another, names look whole though a segment lacks:
+// only the timeline's history tells, which whoever lists the archive reads.
+func TestAHoleWhereATimelineBeginsIsSeen(t *testing.T) {
+	names := []string{"000000010000000000000002", "000000010000000000000003", "000000020000000000000004", "000000020000000000000005"}
+	if c := (Archive{Names: names}).Check(names[0], "0/6000000"); c.Outcome != Pass {
+		t.Fatalf("without a hole: %+v", c)
+	}
+	holed := Archive{Names: names, Missing: []string{"000000010000000000000004"}}
+	if c := holed.Check(names[0], "0/6000000"); c.Outcome != Fail || !strings.Contains(c.Reason, "000000010000000000000004") {
+		t.Errorf("with a hole where timeline 2 begins: %+v", c)
+	}
+	if c := holed.Check(names[3], "0/6000000"); c.Outcome != Pass {
+		t.Errorf("a backup made after the hole does not need it: %+v", c)
+	}
+}
