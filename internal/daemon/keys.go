@@ -223,7 +223,7 @@ func (d *Daemon) probePlace(ctx context.Context) (*access.Organisation, error) {
 		return org, nil
 	}
 	made, err := access.CreateOrganisation(ctx, d.db, d.guard, principal.Node("canary"), ProbeOrganisation)
-	if problem.From(err).Kind == problem.Conflict { // another node was faster
+	if err != nil && problem.From(err).Kind == problem.Conflict { // another node was faster
 		if err := d.gateway.Refresh(ctx); err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -195,7 +196,7 @@ func (r *Runner) look(ctx context.Context, c *Control, progress func(string)) []
 		var a answer
 		defer func() {
 			if v := recover(); v != nil {
-				r.Log.Error("a collector panicked", "control", c.ID, "panic", fmt.Sprint(v))
+				r.Log.Error("a collector panicked", "control", c.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 				a = answer{err: errors.New("the collector failed by a defect of its own")}
 			}
 			r.leave(c)
