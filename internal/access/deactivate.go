@@ -20,9 +20,9 @@ type Footprint struct {
 	Passkeys    int   `json:"passkeys"`
 	Invitations int   `json:"invitations"` // that the person made or was sent, and nobody accepted yet
 	Memberships int   `json:"memberships"`
-	Keys        []Key `json:"keys"` // API keys that the person made and that belong to no service account
+	Keys        []Key `json:"keys"`   // API keys that the person made and that belong to no service account
 	Grants      int   `json:"grants"` // access to client data, asked for or in force
-	Work        int   `json:"work"` // runs; known only afterwards
+	Work        int   `json:"work"`   // runs; known only afterwards
 }
 
 // deactivation is a footprint with where to find it.

@@ -64,7 +64,7 @@ type Archive struct {
 	// knows to be missing: by names alone nobody sees what lacks where one
 	// timeline leaves another.
 	Missing []string
-	Size  uint64   // bytes of a segment; 0: SegmentBytes
+	Size    uint64 // bytes of a segment; 0: SegmentBytes
 }
 
 // Newest returns the end of the newest segment that is reached from start
