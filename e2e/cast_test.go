@@ -65,7 +65,7 @@ func onStage(t *testing.T) *stage {
 	}
 	staged.once.Do(func() {
 		s := &stage{staff: map[principal.Role]*somebody{}}
-		if s.world, staged.err = production(); staged.err == nil {
+		if s.world, staged.err = production(nil); staged.err == nil {
 			sharing = append(sharing, &shared{w: s.world})
 			staged.s = s
 			s.cast(t)
@@ -83,8 +83,8 @@ func onStage(t *testing.T) *stage {
 var errOneVolume = fmt.Errorf("%s and %s are one volume: a node in production refuses a key-encryption key beside its data", root(), os.TempDir())
 
 // production starts a node as a client would run it: the key-encryption key on
-// another volume, one provider in the EEA, HTTPS only.
-func production() (*world, error) {
+// another volume, one provider in the EEA, HTTPS only. change may be nil.
+func production(change func(*daemon.Config)) (*world, error) {
 	w, err := newWorld()
 	if err != nil {
 		return nil, err
@@ -109,6 +109,9 @@ func production() (*world, error) {
 	}
 	cfg := daemon.Config{Mode: daemon.Production, Node: daemon.NodeConfig{Country: "FI"}, Keys: daemon.KeysConfig{KEK: config.Secret{File: file}},
 		Config: gateway.Config{Providers: []gateway.ProviderConfig{patient(european("openai", gateway.OpenAI, v.url), "simulator-chat")}}}
+	if change != nil {
+		change(&cfg)
+	}
 	return w, w.launch(cfg, nil)
 }
 
