@@ -56,7 +56,6 @@ type backupsData struct {
 	days   []backup.Day
 	drills []backup.Drill
 	holds  []backup.Hold
-	failed []backup.Job
 }
 
 func (c *Console) backups(v *visit) error {

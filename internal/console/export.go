@@ -86,14 +86,13 @@ func (x *exports) pulse() (sum int64) {
 }
 
 type exportData struct {
-	v        *visit
-	scope    string
-	choices  []string
-	from, to string
-	size     int64 // leaves of the tree
-	runs     []exportRun
-	keys     []audit.PublicKey
-	form     form
+	v       *visit
+	scope   string
+	choices []string
+	size    int64 // leaves of the tree
+	runs    []exportRun
+	keys    []audit.PublicKey
+	form    form
 }
 
 func (c *Console) exportPage(v *visit) error { return c.showExport(v, form{}, 0) }
