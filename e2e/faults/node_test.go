@@ -65,6 +65,7 @@ type node struct {
 	url    string
 	client *http.Client // trusts the node's authority
 	local  *http.Client
+	env    []string // beside this process's own
 
 	FirstKey string
 	Ready    time.Duration // from the start of the process to its greeting
@@ -149,6 +150,7 @@ func (n *node) tryStart() error {
 	stdout, greeting := io.Pipe()
 	cmd := exec.Command(binary, "up", "--json", "--config", n.config, "--data-dir", n.data())
 	cmd.Stdout, cmd.Stderr = greeting, n.log
+	cmd.Env = append(os.Environ(), n.env...)
 	// A test that dies takes the node with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	exited, started := make(chan struct{}), make(chan error, 1)

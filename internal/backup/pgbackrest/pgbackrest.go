@@ -305,6 +305,9 @@ func (e *Engine) run(ctx context.Context, t target.Target, line func(string), ar
 		return out, err
 	}
 	if err != nil {
+		if away := present(t); away != nil {
+			return out, away // gone meanwhile: what pgBackRest says follows from that
+		}
 		return out, failure(t, out, err)
 	}
 	return out, nil
