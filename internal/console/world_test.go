@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/daemon"
 	"github.com/missionopsai/foundry/internal/gateway"
@@ -47,6 +48,7 @@ type world struct {
 	database daemon.DatabaseConfig
 	mail     notify.Config
 	mailbox  *mailbox
+	backup   backup.Config
 	people   map[string]*colleague
 }
 
@@ -127,7 +129,7 @@ func (w *world) start() error {
 
 // restart starts the node on what it left.
 func (w *world) restart() (err error) {
-	cfg := daemon.Config{DataDir: filepath.Join(w.dir, "d"), Database: w.database, Node: daemon.NodeConfig{Country: "FI"}, Listen: daemon.ListenConfig{HTTPS: "localhost:0", HTTP: "off"}, Mail: w.mail}
+	cfg := daemon.Config{DataDir: filepath.Join(w.dir, "d"), Database: w.database, Node: daemon.NodeConfig{Country: "FI"}, Listen: daemon.ListenConfig{HTTPS: "localhost:0", HTTP: "off"}, Mail: w.mail, Backup: w.backup}
 	if cfg.Config, err = w.models(w.dir); err != nil {
 		return err
 	}
