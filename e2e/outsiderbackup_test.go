@@ -28,9 +28,10 @@ const (
 )
 
 // openings are how files begin that no key is needed for: what compresses, and
-// what the engines write where they do not encrypt.
-var openings = map[string][]byte{"zstd": {0x28, 0xb5, 0x2f, 0xfd}, "gzip": {0x1f, 0x8b}, "lz4": {0x04, 0x22, 0x4d, 0x18}, "bzip2": []byte("BZh"),
-	"xz": {0xfd, '7', 'z', 'X', 'Z'}, "settings": []byte("["), "JSON": []byte("{"), "WAL": {0x18, 0xd1}}
+// what the engines write where they do not encrypt. None is so short that what
+// is encrypted would begin so by chance.
+var openings = map[string][]byte{"zstd": {0x28, 0xb5, 0x2f, 0xfd}, "gzip": {0x1f, 0x8b, 0x08}, "lz4": {0x04, 0x22, 0x4d, 0x18}, "bzip2": []byte("BZh"),
+	"xz": {0xfd, '7', 'z', 'X', 'Z'}, "pgBackRest": []byte("[backrest]"), "JSON": []byte(`{"`)}
 
 // TestAnOutsiderWithTheFilesAndTheBackupsLearnsNothing: as
 // TestAnOutsiderWithEveryFileLearnsNothing, with the repositories of backups
