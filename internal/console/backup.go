@@ -271,6 +271,16 @@ func verdictWord(o backup.Outcome) (kind, word string) {
 func verdictKind(o backup.Outcome) string  { kind, _ := verdictWord(o); return kind }
 func verdictReply(o backup.Outcome) string { _, word := verdictWord(o); return word }
 
+// withoutAnswer is the reason of a verdict after the word that it begins with.
+func withoutAnswer(reason string) string {
+	for _, word := range []string{"Yes. ", "No. ", "Nobody knows. "} {
+		if rest, found := strings.CutPrefix(reason, word); found {
+			return rest
+		}
+	}
+	return reason
+}
+
 // pointState is how far a point can be trusted.
 func pointState(p backup.Point) state {
 	switch {
