@@ -706,9 +706,10 @@ func TestWhileArchivingIsBlockedTheLossGrowsAndPeopleAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.now = func() time.Time { return time.Now().Add(30 * time.Minute) }
+	// One failed push is nothing to wake people for: it has to go on failing.
 	deadline := time.Now().Add(time.Minute)
-	for !h.alarms.has("backup-target-failing") {
+	for ahead := 30 * time.Minute; !h.alarms.has("backup-target-failing"); ahead = min(ahead+time.Minute, time.Hour) {
+		h.now = func() time.Time { return time.Now().Add(ahead) }
 		if err := h.b.watch(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -138,7 +138,9 @@ func (m *Mirrors) locked(name string, do func() error) error {
 	if err != nil {
 		return problem.New(problem.Unavailable, "mirror-dir", "The directory for mirrors cannot be written: "+m.o.Dir+".").WithMend("Make it writable for the user that runs foundry; is its disk full?").Wrap(err)
 	}
-	defer f.Close()
+	// Let go by name, not by closing: a program that another goroutine starts
+	// at this moment has a copy of the file until it is another program.
+	defer func() { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN); _ = f.Close() }()
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return problem.New(problem.Conflict, "mirror-locked", "The mirror "+name+" is being fetched already.").WithMend("Wait for it to end.").WithRetry(time.Minute).Wrap(err)
 	}

@@ -382,7 +382,9 @@ func (e *Engine) hold(t target.Target) (release func(), err error) {
 	case err != nil:
 		return nil, fmt.Errorf("locking the target %s: %w", t.Name, err)
 	}
-	return func() { _ = f.Close() }, nil
+	// Let go by name, not by closing: a program that another goroutine starts
+	// at this moment has a copy of the file until it is another program.
+	return func() { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN); _ = f.Close() }, nil
 }
 
 // turn waits until no backup of the cluster runs to any target: pgBackRest
