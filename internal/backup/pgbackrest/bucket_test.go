@@ -16,6 +16,9 @@ import (
 )
 
 func TestConformanceWithABucket(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the short pass has the suite in a directory")
+	}
 	t.Parallel()
 	server := targettest.StartS3(t)
 	n := 0

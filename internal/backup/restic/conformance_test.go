@@ -97,27 +97,6 @@ func volume(t *testing.T) (dir string, w func(*enginetest.World)) {
 	}
 }
 
-func TestConformanceInADirectory(t *testing.T) {
-	enginetest.Run(t, func(t *testing.T) enginetest.World {
-		dir, limits := volume(t)
-		at := disk(t)
-		at.Path = dir
-		w := world(t, at)
-		limits(&w)
-		w.Second = func(t testing.TB) target.Target { second := disk(t); second.Name = "second"; return second }
-		w.Files = func(t testing.TB) []string { return repository(t, dir) }
-		if os.Geteuid() == 0 {
-			w.Gone = func(t testing.TB) func() { return away(t, dir) }
-		} else {
-			w.Gone = func(t testing.TB) func() {
-				must(t, os.Rename(dir, dir+".away"))
-				return func() { must(t, os.Rename(dir+".away", dir)) }
-			}
-		}
-		return w
-	})
-}
-
 // away takes a file system away as an unplugged disk is, and leaves no directory.
 func away(t testing.TB, dir string) (back func()) {
 	t.Helper()

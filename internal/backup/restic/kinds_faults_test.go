@@ -3,6 +3,7 @@
 package restic_test
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,7 +18,31 @@ import (
 // costs half a second of a processor by design, a hundred times over.
 const allKinds = true
 
+func TestConformanceInADirectory(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T) enginetest.World {
+		dir, limits := volume(t)
+		at := disk(t)
+		at.Path = dir
+		w := world(t, at)
+		limits(&w)
+		w.Second = func(t testing.TB) target.Target { second := disk(t); second.Name = "second"; return second }
+		w.Files = func(t testing.TB) []string { return repository(t, dir) }
+		if os.Geteuid() == 0 {
+			w.Gone = func(t testing.TB) func() { return away(t, dir) }
+		} else {
+			w.Gone = func(t testing.TB) func() {
+				must(t, os.Rename(dir, dir+".away"))
+				return func() { must(t, os.Rename(dir+".away", dir)) }
+			}
+		}
+		return w
+	})
+}
+
 func TestConformanceInABucket(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the short pass has the suite in a directory")
+	}
 	enginetest.Run(t, func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
 		server := targettest.StartS3In(t, dir)
@@ -35,6 +60,9 @@ func TestConformanceInABucket(t *testing.T) {
 }
 
 func TestConformanceOverSFTP(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the short pass has the suite in a directory")
+	}
 	enginetest.Run(t, func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
 		server := targettest.StartSSH(t)
