@@ -6,12 +6,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
-	"github.com/missionopsai/foundry/internal/backup/engine/enginetest"
 	"github.com/missionopsai/foundry/internal/backup/pgbackrest"
 	"github.com/missionopsai/foundry/internal/backup/target"
 	"github.com/missionopsai/foundry/internal/db"
@@ -177,18 +174,6 @@ func (n *node) write(t testing.TB, mark string) {
 	n.exec("insert into marks (mark) values ($1)", mark)
 }
 
-func (n *node) grow(t testing.TB, size int64) {
-	t.Helper()
-	const block = 4 << 20
-	b := make([]byte, block)
-	for ; size > 0; size -= block {
-		if _, err := rand.Read(b); err != nil {
-			t.Fatal(err)
-		}
-		n.exec("insert into bulk values ($1)", b)
-	}
-}
-
 // switchSegment finishes the current segment and returns its name.
 func (n *node) switchSegment(t testing.TB) (name string) {
 	t.Helper()
@@ -288,57 +273,4 @@ func (n *node) another(t testing.TB, change func(*pgbackrest.Options)) *pgbackre
 		t.Fatal(err)
 	}
 	return e
-}
-
-func (n *node) logs(t testing.TB) string {
-	var b strings.Builder
-	b.WriteString(n.log.String())
-	for _, dir := range []string{n.cluster.LogDir(), n.options.Dir} {
-		for _, path := range filesBelow(t, dir) {
-			text, err := os.ReadFile(path)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(&b, "%s\n%s\n", path, text)
-		}
-	}
-	return b.String()
-}
-
-// world is a node with a directory target, for the conformance suite.
-func world(t *testing.T, at target.Target, second target.Target, volume string, remount func(string)) enginetest.World {
-	n := newNode(t, at, second)
-	w := enginetest.World{
-		Engine: n.engine, Target: at, Continuous: true, Program: "pgbackrest", Own: n.options.Runtime.Dir(),
-		Secrets: []string{n.pass},
-		Write:   n.write, Grow: n.grow, Settle: func(t testing.TB) { n.settle(t, at) }, Place: place, Read: read,
-		Logs:    func() string { return n.logs(t) },
-		Another: func(t testing.TB) engine.Engine { return n.another(t, nil) },
-		WrongKey: func(t testing.TB) engine.Engine {
-			return n.another(t, func(o *pgbackrest.Options) {
-				o.Passphrase = func(context.Context, target.Target) (string, error) { return "another passphrase", nil }
-			})
-		},
-		Second: func(testing.TB) target.Target { return second },
-		Files:  func(t testing.TB) []string { return filesBelow(t, at.Path) },
-		Gone: func(t testing.TB) func() {
-			away := at.Path + ".away"
-			if err := os.Rename(at.Path, away); err != nil {
-				t.Fatal(err)
-			}
-			return func() {
-				if err := os.Rename(away, at.Path); err != nil {
-					t.Fatal(err)
-				}
-			}
-		},
-	}
-	if volume != "" {
-		w.Full = func(t testing.TB) func() { return enginetest.Fill(t, volume) }
-		w.ReadOnly = func(testing.TB) func() {
-			remount("ro")
-			return func() { remount("rw") }
-		}
-	}
-	return w
 }
