@@ -171,6 +171,9 @@ func (b *Backups) drill(ctx context.Context, w *work, in DrillRequest, p princip
 		return err
 	}
 	w.change(func(r *Run) { r.Drill, r.Label = &x.d.ID, x.d.Label })
+	if err := b.watchArchive(ctx); err != nil { // so that who asks next hears what stands since
+		b.o.Log.Warn("the archive was not looked at after a drill", "error", err)
+	}
 	switch x.d.Outcome {
 	case Pass:
 		b.resolved("backup-unproven", in.Target)

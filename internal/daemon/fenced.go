@@ -53,8 +53,15 @@ func (d *Daemon) startFenced(ctx context.Context) (fenced bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if d.fence, err = backup.ReadFence(dir); err != nil || d.fence == nil {
+	if d.fence, err = backup.ReadFence(dir); err != nil {
+		// Said of the directory, if that is what cannot be used.
+		if _, unusable := prepareDir(d.config.DataDir); unusable != nil {
+			return false, unusable
+		}
 		return false, err
+	}
+	if d.fence == nil {
+		return false, nil
 	}
 	if d.config.DataDir, err = prepareDir(d.config.DataDir); err != nil {
 		return true, err

@@ -108,7 +108,11 @@ func TestAPointThatIsNotThereIsSaidSo(t *testing.T) {
 		r.To = t.TempDir()
 		_, err := e.Restore(t.Context(), at, r, nil)
 		t.Log(name)
-		refuses(t, err, "point-missing")
+		want := "point-missing"
+		if !r.Time.IsZero() {
+			want = "point-too-early"
+		}
+		refuses(t, err, want)
 	}
 }
 

@@ -85,7 +85,7 @@ func (s *Server) Prove(ctx context.Context, e Expected, say func(what string)) (
 	})
 	var replayed time.Time
 	look(CheckReplay, func() (c Check) {
-		c, replayed = s.replay(ctx, &e)
+		c, replayed = s.replay(ctx, &e, p.Recovered)
 		return c
 	})
 	look(CheckRows, func() Check {
@@ -116,8 +116,9 @@ func hook(ctx context.Context, h Hook, copy *db.DB, recovered time.Time) Check {
 }
 
 // replay compares the time of the last transaction that was replayed, and
-// returns it.
-func (s *Server) replay(ctx context.Context, e *Expected) (Check, time.Time) {
+// returns it. Where none follows the backup in the log, the newest sentinel
+// says how far the copy came: it was committed no later.
+func (s *Server) replay(ctx context.Context, e *Expected, sentinel time.Time) (Check, time.Time) {
 	var at *time.Time
 	var recovering bool
 	err := s.db.Read(ctx, func(tx pgx.Tx) error {
@@ -128,8 +129,12 @@ func (s *Server) replay(ctx context.Context, e *Expected) (Check, time.Time) {
 		return unclear(CheckReplay, "The copy does not say how far it came: %s", sentence(err)), time.Time{}
 	case recovering:
 		return unclear(CheckReplay, "The copy is still replaying."), time.Time{}
-	case at == nil:
+	case at == nil && sentinel.IsZero():
 		return unclear(CheckReplay, "The copy replayed no transaction: it is as old as the backup itself."), time.Time{}
+	case at == nil:
+		c := judgeReplay(e, sentinel)
+		c.Reason = "No transaction follows the backup in the log; its newest sentinel counts. " + c.Reason
+		return c, sentinel
 	}
 	return judgeReplay(e, *at), *at
 }
