@@ -77,12 +77,12 @@ func TestANodeLooksAfterItself(t *testing.T) {
 			clients[k.Organisation]--
 		}
 		for org, n := range clients {
-			if n != 0 {
+			if n != 0 && org != probes.ID { // the node may be probing by itself as well
 				t.Errorf("organisation %s has %d keys more", org, -n)
 			}
 		}
-		if of != 1 {
-			t.Errorf("%d keys of probes", of)
+		if of < 1 {
+			t.Error("the canary's key is not among those of the probes")
 		}
 		if _, err := d.canary(t.Context(), principal.Node("evidence")); err != nil {
 			t.Errorf("a second time: %v", err)

@@ -26,6 +26,15 @@ var shared = map[string]string{
 	"control_runs":      "which node runs which control of the installation, and when",
 	"evidence_signers":  "public keys of nodes",
 
+	"backup_sentinels": "random numbers that are looked for in restored copies",
+	"backup_notes":     "how many rows each table of the installation had",
+	"backup_runs":      "backups of the whole installation, and whether they went well",
+	"backup_points":    "likewise: what could be restored",
+	"backup_drills":    "restores of the whole installation, and what they proved",
+	"backup_holds":     "which backups of the whole installation are kept, and why",
+	"backup_space":     "how full the targets are",
+	"backup_archived":  "how far the write-ahead log is archived",
+
 	"break_glass_requests":     "recovery keys of the installation that were asked for; who keeps them is sealed",
 	"break_glass_decisions":    "likewise",
 	"break_glass_sets":         "fingerprints of the installation's recovery keys",
