@@ -21,6 +21,9 @@ import (
 )
 
 func TestConformanceWithDirectories(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; make test-faults runs it")
+	}
 	enginetest.RunParallel(t, func(t *testing.T) enginetest.World {
 		dir := dbtest.Dir(t)
 		at, volume, remount := filepath.Join(dir, "near"), "", func(string) {}

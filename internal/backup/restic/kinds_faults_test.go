@@ -19,6 +19,9 @@ import (
 const allKinds = true
 
 func TestConformanceInADirectory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; make test-faults runs it")
+	}
 	enginetest.Run(t, func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
 		at := disk(t)
@@ -41,7 +44,7 @@ func TestConformanceInADirectory(t *testing.T) {
 
 func TestConformanceInABucket(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the short pass has the suite in a directory")
+		t.Skip("minutes; make test-faults runs it")
 	}
 	enginetest.Run(t, func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
@@ -61,7 +64,7 @@ func TestConformanceInABucket(t *testing.T) {
 
 func TestConformanceOverSFTP(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the short pass has the suite in a directory")
+		t.Skip("minutes; make test-faults runs it")
 	}
 	enginetest.Run(t, func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
