@@ -145,9 +145,13 @@ func (n *node) stop() {
 	n.cluster = nil
 }
 
+func connect(ctx context.Context, c *db.Cluster) (*pgx.Conn, error) {
+	return pgx.Connect(ctx, c.Config().DSN+" user=foundry_bootstrap")
+}
+
 func superuser(t testing.TB, c *db.Cluster) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(context.Background(), c.Config().DSN+" user=foundry_bootstrap")
+	conn, err := connect(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
