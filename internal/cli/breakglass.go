@@ -116,7 +116,7 @@ the server's administrator alone is enough.`,
 	c.Flags().IntVar(&f.Threshold, "threshold", 2, "how many shares are needed")
 	c.Flags().IntVar(&f.NewKey.Shares, "shares", 3, "how many shares are made")
 	c.Flags().StringArrayVar(&f.Holders, "holder", nil, "who keeps a share; once for each")
-	c.Flags().StringVar(&f.contacts, "contacts", "", "YAML file with the people to call: a list of name, role, phone, mail")
+	c.Flags().StringVar(&f.contacts, "contacts", "", "YAML file with the people to call: under contacts, a list of name, role, phone, mail")
 	c.Flags().StringVar(&f.briefing, "briefing", "", "text file with what whoever recovers has to know")
 	c.Flags().StringArrayVar(&f.Dirs, "kit-dir", nil, "directory of the node's machine for a copy of the kit, beside the targets")
 	c.Flags().StringVar(&f.Reason, "reason", "", "why it is made")
