@@ -476,12 +476,8 @@ func TestASlowTargetIsWaitedForAndADeadOneIsNot(t *testing.T) {
 	e := newEngine(t, func(o *restic.Options) { o.Stall = 4 * time.Second })
 	must(t, e.Prepare(t.Context(), at))
 	source := noise(t, t.TempDir(), "big", 24<<20)
-	var once sync.Once
-	_, err := e.Backup(t.Context(), at, engine.BackupRequest{Sources: []string{source}}, func(done, _ int64, _ string) {
-		if done > 0 {
-			once.Do(func() { proxy.Slow(1) }) // as good as dead
-		}
-	})
+	proxy.Slow(1) // as good as dead
+	_, err := e.Backup(t.Context(), at, engine.BackupRequest{Sources: []string{source}}, nil)
 	refuses(t, err, "engine-stalled")
 	proxy.Heal()
 	kept(t, e, at, source)
