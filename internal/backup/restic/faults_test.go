@@ -263,17 +263,19 @@ func TestATargetThatGoesInTheMiddleIsNamedAndTheNextRunGoesOn(t *testing.T) {
 func cut(t *testing.T, proxy *targettest.Proxy, at target.Target) {
 	e := newEngine(t)
 	must(t, e.Prepare(t.Context(), at))
-	source := noise(t, t.TempDir(), "big", 24<<20)
+	// restic sends packs of 16 MiB, several at a time: enough of them that some
+	// are whole at the cut.
+	source := noise(t, t.TempDir(), "big", 96<<20)
 	before := kept(t, e, at, tree(t, "x"))
-	proxy.CutAfter(20 << 20)
+	proxy.CutAfter(90 << 20)
 	_, err := e.Backup(t.Context(), at, engine.BackupRequest{Sources: []string{source}}, nil)
 	refuses(t, err, "target-gone")
 	_, err = e.Points(t.Context(), at)
 	refuses(t, err, "target-gone")
 	proxy.Heal()
 	point := kept(t, e, at, source)
-	if point.Stored > 20<<20 {
-		t.Errorf("the next run stored %d bytes again, of 24 MiB", point.Stored)
+	if point.Stored > 90<<20 {
+		t.Errorf("the next run stored %d bytes again, of 96 MiB", point.Stored)
 	}
 	for _, label := range []string{before.Label, point.Label} {
 		_, err := e.Restore(t.Context(), at, engine.RestoreRequest{Label: label, To: t.TempDir()}, nil)
