@@ -2,6 +2,8 @@ package targettest
 
 import (
 	"crypto/subtle"
+	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -11,8 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"encoding/pem"
+	"time"
 )
 
 // Git is a running Git server: `git http-backend` behind TLS, for one user
@@ -91,7 +92,16 @@ func Commit(t testing.TB, bare, branch, file, text string) string {
 		t.Fatal(err)
 	}
 	Run(t, work, "git", "add", "-A")
-	Run(t, work, "git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-q", "-m", "Adds "+file)
+	// Git's dates have whole seconds: two commits in one second would have no order.
+	at := time.Now().Add(-30 * time.Second).Unix()
+	if newest := strings.TrimSpace(Run(t, bare, "git", "for-each-ref", "--sort=-committerdate", "--count=1", "--format=%(committerdate:unix)", "refs/heads")); newest != "" {
+		was, err := strconv.ParseInt(newest, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = max(at, was+1)
+	}
+	Run(t, work, "env", fmt.Sprintf("GIT_COMMITTER_DATE=%d +0000", at), "git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "-q", "-m", "Adds "+file)
 	Run(t, work, "git", "push", "-q", "--force", "origin", "HEAD:refs/heads/"+branch)
 	return strings.TrimSpace(Run(t, work, "git", "rev-parse", "HEAD"))
 }
