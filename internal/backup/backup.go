@@ -226,7 +226,6 @@ type Status struct {
 	// newest position that is in a repository from which a restore was proven.
 	WouldLose      float64 `json:"would_lose_seconds"` // negative: everything, nothing is proven
 	WouldLoseBytes int64   `json:"would_lose_bytes"`   // of the write-ahead log; negative: not known
-	WouldLoseRows  int64   `json:"would_lose_rows"`    // about; negative: not known
 
 	NewestProven  *Point         `json:"newest_proven,omitempty"`
 	OldestProven  *Point         `json:"oldest_proven,omitempty"`

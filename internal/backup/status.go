@@ -107,7 +107,7 @@ func (b *Backups) status(ctx context.Context) (Status, error) {
 	}
 	c := b.o.Config
 	s := Status{Configured: b.Configured(), At: p.now, RTO: time.Duration(c.RTO).Seconds(), RPO: time.Duration(c.RPO).Seconds(), KeepDays: c.KeepDays,
-		WouldLose: -1, WouldLoseBytes: -1, WouldLoseRows: -1, WALLagSeconds: -1, WALLagBytes: -1, Problems: []Problem{}, Running: jobsOf(p.running()), Targets: []TargetStatus{}}
+		WouldLose: -1, WouldLoseBytes: -1, WALLagSeconds: -1, WALLagBytes: -1, Problems: []Problem{}, Running: jobsOf(p.running()), Targets: []TargetStatus{}}
 	var all []standing
 	for _, t := range b.tasks() {
 		key := [2]string{string(t.subject), t.target.Name}

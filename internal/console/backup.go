@@ -333,9 +333,6 @@ func lossNote(s backup.Status) string {
 	if s.WouldLose < 0 {
 		parts = append(parts, "no point is proven")
 	}
-	if s.WouldLoseRows >= 0 {
-		parts = append(parts, "about "+plural(s.WouldLoseRows, "row", "rows"))
-	}
 	if s.WouldLoseBytes >= 0 {
 		parts = append(parts, bytesText(s.WouldLoseBytes)+" of log")
 	}
