@@ -17,6 +17,7 @@ import (
 // package on an earlier line, and the neighbours it names in parentheses.
 const layers = `
 problem principal sovereignty(problem) config(problem)
+plan
 db
 keys
 audit
@@ -51,6 +52,12 @@ pgbackrest restic kit mirror scratch
 backup
 `
 
+// planParts lists the packages inside plan, by the same rule.
+const planParts = `
+plan
+lint
+`
+
 const module = "github.com/missionopsai/foundry/internal/"
 
 func TestNoPackageImportsUpwards(t *testing.T) {
@@ -64,6 +71,9 @@ func TestNoPackageImportsUpwards(t *testing.T) {
 		t.Error(bad)
 	}
 	for _, bad := range check("backup", backupParts, 1) {
+		t.Error(bad)
+	}
+	for _, bad := range check("plan", planParts, 1) {
 		t.Error(bad)
 	}
 }
