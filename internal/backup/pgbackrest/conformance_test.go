@@ -78,6 +78,13 @@ func world(t *testing.T, at target.Target, second target.Target, volume string, 
 		},
 		Second: func(testing.TB) target.Target { return second },
 		Files:  func(t testing.TB) []string { return filesBelow(t, at.Path) },
+		Plant: func(t testing.TB) string { // pgBackRest takes along whatever is there
+			path := filepath.Join(n.cluster.DataDir(), "planted")
+			if err := os.WriteFile(path, []byte("planted"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		},
 		Gone: func(t testing.TB) func() {
 			away := at.Path + ".away"
 			if err := os.Rename(at.Path, away); err != nil {

@@ -59,7 +59,12 @@ func world(t *testing.T, at target.Target) enginetest.World {
 			must(t, err)
 			must(t, f.Close())
 		},
-		Grow:  func(t testing.TB, n int64) { noise(t, source, "noise", int(n)) },
+		Grow: func(t testing.TB, n int64) { noise(t, source, "noise", int(n)) },
+		Plant: func(t testing.TB) string {
+			path := filepath.Join(source, "planted")
+			must(t, os.WriteFile(path, []byte("planted"), 0o600))
+			return path
+		},
 		Place: func(t testing.TB) string { return filepath.Join(t.TempDir(), "restored") },
 		Read: func(t testing.TB, restored string) []string {
 			text, err := os.ReadFile(filepath.Join(restored, marks))

@@ -37,6 +37,9 @@ func (e *Engine) holding(t target.Target, name string, how int, do func() error)
 		return problem.New(problem.Conflict, "engine-locked", "Another run of restic at the target "+t.Name+" has not ended.").
 			WithMend("Wait for it; `foundry backup list` shows what runs.").WithRetry(time.Minute).Wrap(err)
 	}
+	// Let go by name, not by closing: a program that another goroutine starts
+	// at this moment has a copy of the file until it is another program.
+	defer func() { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }()
 	return do()
 }
 

@@ -28,6 +28,9 @@ type World struct {
 	Write func(t testing.TB, mark string)
 	// Grow adds so many bytes that do not compress.
 	Grow func(t testing.TB, bytes int64)
+	// Plant puts a file of a name of its own where every backup reads it, and
+	// returns its path.
+	Plant func(t testing.TB) (path string)
 	// Settle waits until the target has what the engine puts there between
 	// backups. nil: it puts nothing there.
 	Settle func(t testing.TB)
@@ -46,7 +49,7 @@ type World struct {
 	Gone     func(t testing.TB) (back func())         // takes the target away
 	ReadOnly func(t testing.TB) (back func())         // nil: cannot be had here
 	Full     func(t testing.TB) (back func())         // nil: cannot be had here
-	Files    func(t testing.TB) (repository []string) // files of the repository; nil: cannot be read from here
+	Files    func(t testing.TB) (repository []string) // files of the repository, wherever the target keeps them
 }
 
 const patience = 5 * time.Minute

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -15,24 +14,30 @@ import (
 func cancelledBackup(t *testing.T, w World) {
 	w.prepare(t)
 	w.Write(t, "one")
-	w.Grow(t, 64<<20)
 	ctx, cancel := context.WithCancelCause(limit(t))
 	enough := errors.New("enough")
-	_, err := w.Engine.Backup(ctx, w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, func(done, total int64, _ string) {
-		if done > 0 {
-			cancel(enough)
-		}
-	})
-	if err == nil {
-		t.Skip("the backup was faster than the cancellation")
+	held := Hold(t, w.Plant(t))
+	ended := w.begin(ctx)
+	held.Reached()
+	cancel(enough)
+	if err := <-ended; !errors.Is(err, enough) {
+		t.Errorf("got %v, want the reason of the cancellation", err)
 	}
-	if !errors.Is(err, enough) {
-		t.Errorf("got %v, want the reason of the cancellation", explain(err))
-	}
+	held.Release()
 	w.gone(t)
 	w.Write(t, "two")
 	w.backup(t, w.full())
 	same(t, w.restore(t, engine.RestoreRequest{}), "one", "two")
+}
+
+// begin begins a backup, and tells how it ends.
+func (w World) begin(ctx context.Context) (ended <-chan error) {
+	end := make(chan error, 1)
+	go func() {
+		_, err := w.Engine.Backup(ctx, w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, nil)
+		end <- err
+	}()
+	return end
 }
 
 // gone waits until no process of the engine, begun by this one, is left.
@@ -45,24 +50,16 @@ func killedBackup(t *testing.T, w World) {
 	w.prepare(t)
 	w.Write(t, "one")
 	before := w.backup(t, w.full())
-	w.Grow(t, 64<<20)
-	var killed atomic.Int64
-	_, err := w.Engine.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, func(done, _ int64, _ string) {
-		if done > 0 && killed.Load() == 0 {
-			for _, pid := range w.processes(false) {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-				killed.Add(1)
-			}
-		}
-	})
-	if killed.Load() == 0 {
-		t.Skip("the backup was faster than the kill")
-	}
-	if err == nil {
+	held := Hold(t, w.Plant(t))
+	ended := w.begin(limit(t))
+	held.Reached()
+	w.signal(t, syscall.SIGKILL)
+	if err := <-ended; err == nil {
 		t.Error("a killed backup succeeded")
 	} else {
 		code(t, err, "engine-killed")
 	}
+	held.Release()
 	w.gone(t)
 	same(t, w.restore(t, engine.RestoreRequest{Label: before.Label}), "one")
 	w.Write(t, "two")
@@ -73,27 +70,24 @@ func killedBackup(t *testing.T, w World) {
 func killedRestore(t *testing.T, w World) {
 	w.prepare(t)
 	w.Write(t, "one")
-	w.Grow(t, 64<<20)
+	w.Grow(t, 32<<20)
 	p := w.backup(t, w.full())
 	to := w.Place(t)
-	var killed atomic.Int64
-	_, err := w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Label: p.Label, To: to}, func(done, _ int64, _ string) {
-		if done > 0 && killed.Load() == 0 {
-			for _, pid := range w.processes(false) {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-				killed.Add(1)
-			}
-		}
-	})
-	if killed.Load() == 0 {
-		t.Skip("the restore was faster than the kill")
-	}
-	if err == nil {
+	held := Hold(t, w.largest(t))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Label: p.Label, To: to}, nil)
+		ended <- err
+	}()
+	held.Reached()
+	w.signal(t, syscall.SIGKILL)
+	if err := <-ended; err == nil {
 		t.Fatal("a killed restore succeeded")
 	}
+	held.Release()
 	w.gone(t)
 	// Either the same directory can be continued, or it is refused and another works.
-	if _, err = w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Label: p.Label, To: to}, nil); err != nil {
+	if _, err := w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Label: p.Label, To: to}, nil); err != nil {
 		code(t, err, "restore-not-empty")
 		same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), "one")
 		return
@@ -104,16 +98,15 @@ func killedRestore(t *testing.T, w World) {
 func twoAtOnce(t *testing.T, w World) {
 	w.prepare(t)
 	w.Write(t, "one")
-	w.Grow(t, 64<<20)
 	other := w.Another(t)
-	var once sync.Once
-	var second error
-	_, err := w.Engine.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, func(int64, int64, string) {
-		once.Do(func() {
-			_, second = other.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, nil)
-		})
-	})
-	if err != nil {
+	held := Hold(t, w.Plant(t))
+	ended := w.begin(limit(t))
+	held.Reached()
+	w.signal(t, syscall.SIGSTOP)
+	held.Release()
+	_, second := other.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, nil)
+	w.signal(t, syscall.SIGCONT)
+	if err := <-ended; err != nil {
 		t.Fatalf("the first of two: %v", explain(err))
 	}
 	code(t, second, "engine-locked")
@@ -124,9 +117,6 @@ func twoAtOnce(t *testing.T, w World) {
 }
 
 func twoTargets(t *testing.T, w World) {
-	if w.Second == nil {
-		t.Skip("one target only")
-	}
 	second := w.Second(t)
 	w.prepare(t)
 	if err := w.Engine.Prepare(limit(t), second); err != nil {
