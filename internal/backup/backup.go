@@ -214,6 +214,9 @@ type TargetStatus struct {
 	ArchivedTo   string     `json:"archived_to,omitempty"` // position of the write-ahead log
 	ArchivedAt   *time.Time `json:"archived_at,omitempty"`
 	LastRun      *Run       `json:"last_run,omitempty"`
+
+	mend string // of Failure, where it is known what to do
+	near string // what to do about NotApart
 }
 
 // Status says what could be recovered now.

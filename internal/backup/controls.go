@@ -56,6 +56,9 @@ func (b *Backups) forTasks(ctx context.Context, look func(t task, p *picture) ev
 func (b *Backups) AgeControl(ctx context.Context, _ func(string)) ([]evidence.Finding, error) {
 	return b.forTasks(ctx, func(t task, p *picture) evidence.Finding {
 		key := [2]string{string(t.subject), t.target.Name}
+		if p := away(t.target); p != nil {
+			return evidence.Finding{Result: evidence.Fail, Covered: []string{"whether the target is there"}, Reason: p.Detail + " Nothing is backed up there. " + p.Mend}
+		}
 		h := p.past[key]
 		f := evidence.Finding{Result: evidence.Pass, Covered: []string{"when the last backup was made", "when a restore from there was last proven"}, NotCovered: []string{"what is in backups since: the next drill proves that"}}
 		age := p.now.Sub(h.LastDone)

@@ -35,12 +35,13 @@ func (b *Backups) backups(chosen []task, past map[[2]string]history, typ engine.
 // sides, and notes what the repository says afterwards.
 func (b *Backups) backUp(ctx context.Context, w *work) error {
 	t := w.task
-	if findings := t.target.Apart(b.o.Place, b.production()); b.production() {
-		for _, f := range findings {
-			if f.Fatal {
-				return problem.New(problem.Denied, "target-"+f.Rule, f.Detail).WithField("backup.targets").WithMend(f.Mend)
-			}
+	if b.production() {
+		if err := t.target.Refused(b.o.Place, "backup.targets"); err != nil {
+			return err
 		}
+	}
+	if err := t.target.There(); err != nil {
+		return err
 	}
 	w.say(ctx, "preparing the repository")
 	if err := t.engine.Prepare(ctx, t.target); err != nil {
@@ -69,7 +70,11 @@ func (b *Backups) backUp(ctx context.Context, w *work) error {
 	if err := b.beat(ctx); err != nil {
 		return err
 	}
-	point, err := t.engine.Backup(ctx, t.target, req, w.progress(ctx))
+	var point engine.Point
+	err := whileThere(ctx, t.target, func(ctx context.Context) (err error) {
+		point, err = t.engine.Backup(ctx, t.target, req, w.progress(ctx))
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,8 @@ type Backups struct {
 	seen         map[string]space                 // by target
 	claimed      uint64                           // how far the server said that it has archived
 	failingSince time.Time                        // since when archiving fails; zero: it does not
+	away         map[string]time.Time             // by target: since when it is not there
+	back         map[string]time.Time             // by target: since when it is there again
 	life         context.Context
 	end          context.CancelFunc
 }
@@ -114,7 +116,7 @@ func New(o Options) (*Backups, error) {
 	if len(o.Targets) > 0 && o.Sign == nil {
 		return nil, errors.New("backup: nothing signs the records of drills")
 	}
-	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}}
+	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}, away: map[string]time.Time{}, back: map[string]time.Time{}}
 	b.life, b.end = context.WithCancel(context.Background())
 	return b, nil
 }
@@ -235,7 +237,7 @@ func (b *Backups) schedule(ctx context.Context) error {
 	now := b.o.Clock()
 	var chosen []task
 	for _, t := range b.tasks() {
-		if due(past[[2]string{string(t.subject), t.target.Name}], now, b.o.Config.daily()) {
+		if due(b.sinceBack(t.target.Name, past[[2]string{string(t.subject), t.target.Name}]), now, b.o.Config.daily()) && away(t.target) == nil {
 			chosen = append(chosen, t)
 		}
 	}
@@ -260,7 +262,7 @@ func (b *Backups) scheduleDrill(ctx context.Context, past map[[2]string]history,
 		key := [2]string{string(t.subject), t.target.Name}
 		h, d := past[key], last[key]
 		proven := d == nil || d.Outcome == Pass
-		if !drillDue(h, now, time.Duration(b.o.Config.DrillEvery), proven) {
+		if !drillDue(h, now, time.Duration(b.o.Config.DrillEvery), proven) || away(t.target) != nil {
 			continue
 		}
 		if chosen == nil || h.LastDrill.Before(oldest) {

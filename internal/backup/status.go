@@ -232,8 +232,17 @@ func (b *Backups) targetStatus(t target.Target, p *picture) TargetStatus {
 	if s.Failure == "" && w.Failure != "" {
 		s.Failure = w.Failure
 	}
+	if p := away(t); p != nil {
+		s.Reachable, s.Failure, s.mend, s.Free, s.Total = false, p.Detail, p.Mend, -1, -1
+	}
 	for _, f := range t.Apart(b.o.Place, b.production()) {
+		if f.Away() {
+			continue // it is said above, and nobody can tell
+		}
 		s.NotApart = append(s.NotApart, f.Detail)
+		if !strings.Contains(s.near, f.Mend) {
+			s.near = strings.TrimSpace(s.near + " " + f.Mend)
+		}
 	}
 	for _, k := range b.tasks() {
 		if k.target.Name == t.Name {
@@ -340,7 +349,11 @@ func (b *Backups) targetProblems(s *Status, t TargetStatus, add func(severity no
 		add(notify.Critical, "backup-log-gap", t.Name, w.Behind, "Make a full backup: `foundry backup run --type full`.")
 	}
 	if t.Failure != "" {
-		add(notify.Critical, "backup-target-failing", t.Name, t.Failure, "Bring the target back; what was not archived waits in pg_wal meanwhile.")
+		mend := t.mend
+		if mend == "" {
+			mend = "Bring the target back; what was not archived waits in pg_wal meanwhile."
+		}
+		add(notify.Critical, "backup-target-failing", t.Name, t.Failure, mend)
 	}
 	if t.Free >= 0 && t.Total > 0 && t.Free < t.Total/10 {
 		add(notify.Warning, "backup-target-filling", t.Name, fmt.Sprintf("%d%% of the target are free.", t.Free*100/t.Total), "Give it more room, or keep fewer days.")
@@ -348,6 +361,6 @@ func (b *Backups) targetProblems(s *Status, t TargetStatus, add func(severity no
 		add(notify.Warning, "backup-target-filling", t.Name, fmt.Sprintf("At the pace of the last runs it is full on %s.", t.FullAt.UTC().Format("2006-01-02")), "Give it more room, or keep fewer days.")
 	}
 	if len(t.NotApart) > 0 {
-		add(notify.Warning, "backup-not-apart", t.Name, strings.Join(t.NotApart, " "), "Name a target at another host, account and supplier.")
+		add(notify.Warning, "backup-not-apart", t.Name, strings.Join(t.NotApart, " "), t.near)
 	}
 }

@@ -29,6 +29,7 @@ const listEvery = time.Hour
 // watch looks at the archive and tells people what is wrong.
 func (b *Backups) watch(ctx context.Context) error {
 	if b.Configured() {
+		b.watchAway()
 		if err := b.watchArchive(ctx); err != nil {
 			return err
 		}

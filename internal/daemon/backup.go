@@ -51,7 +51,7 @@ func (d *Daemon) prepareBackups(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		d.targets = append(d.targets, opened)
+		d.targets = append(d.targets, opened.Keep(filepath.Join(d.config.DataDir, "backup", "targets"), d.place(), d.config.Mode == Production))
 	}
 	if len(d.targets) == 0 {
 		return nil
@@ -125,10 +125,15 @@ func (d *Daemon) place() target.Place {
 }
 
 // refuseTogether refuses, in production, a target that the loss of this node
-// would take along.
+// would take along. One that was accepted before and is away keeps no node
+// from starting: it alone is refused, until it is back.
 func (d *Daemon) refuseTogether() error {
 	for i, t := range d.targets {
 		for _, f := range t.Apart(d.place(), d.config.Mode == Production) {
+			if f.Away() {
+				d.log.Error("a target of backups is away: nothing is written there until it is back", "target", t.Name, "detail", f.Detail, "mend", f.Mend)
+				continue
+			}
 			if f.Fatal && d.config.Mode == Production {
 				return problem.New(problem.Denied, "target-"+f.Rule, f.Detail).WithField(fmt.Sprintf("backup.targets[%d].%s", i, f.Field)).WithMend(f.Mend)
 			}
@@ -189,7 +194,7 @@ func (d *Daemon) backupMade(ctx context.Context, _ target.Target) error { return
 func (d *Daemon) backupSources(ctx context.Context) ([]string, error) {
 	d.fetchMirrors(ctx)
 	var out []string
-	for _, name := range []string{"node.json", "ca", "journal", "audit", "evidence", "backup/passphrases.sealed", "recovery", "breakglass", "mirrors"} {
+	for _, name := range []string{"node.json", "ca", "journal", "audit", "evidence", "backup/passphrases.sealed", "backup/targets", "recovery", "breakglass", "mirrors"} {
 		out = append(out, filepath.Join(d.config.DataDir, name))
 	}
 	wrapped, err := filepath.Glob(filepath.Join(d.config.DataDir, "keys", "*"))

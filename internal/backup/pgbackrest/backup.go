@@ -65,6 +65,9 @@ func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupReq
 	}
 	w := &watcher{progress: p, total: clusterBytes(s.Data), what: "database"}
 	p.Tell(0, w.total, "database")
+	if err := t.Admit(ctx); err != nil { // as late as can be: the turn may have been long
+		return engine.Point{}, err
+	}
 	if _, err := e.run(ctx, t, w.line, append(args, "backup")...); err != nil {
 		return engine.Point{}, e.blocked(t, err)
 	}

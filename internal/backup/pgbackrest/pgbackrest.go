@@ -314,17 +314,7 @@ func (e *Engine) run(ctx context.Context, t target.Target, line func(string), ar
 }
 
 // present tells a directory that is away from one that is empty.
-func present(t target.Target) error {
-	if t.Kind != target.Directory {
-		return nil
-	}
-	info, err := os.Stat(t.Path)
-	if err == nil && info.IsDir() {
-		return nil
-	}
-	return problem.New(problem.Unavailable, "target-gone", "The directory of the target "+t.Name+" is not there: "+t.Path+".").
-		WithField("backup.targets").WithMend("Mount it, or correct the path. Until then WAL collects in the database's directory, and nothing of it is lost.").Wrap(err)
-}
+func present(t target.Target) error { return t.There() }
 
 // writable refuses a directory that nothing can be written to, before a
 // backup begins and waits for WAL that cannot arrive.

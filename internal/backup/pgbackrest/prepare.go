@@ -46,6 +46,9 @@ func (e *Engine) Prepare(ctx context.Context, t target.Target) error {
 		if _, serr := os.Lstat(e.preparedMark(t)); serr == nil {
 			return vanished(t, e.preparedMark(t))
 		}
+		if err := t.Admit(ctx); err != nil {
+			return err
+		}
 		if err := e.makeRepository(t); err != nil {
 			return err
 		}
@@ -55,7 +58,13 @@ func (e *Engine) Prepare(ctx context.Context, t target.Target) error {
 		if err := e.own(t, i, s); err != nil {
 			return err
 		}
+		if err := t.Admit(ctx); err != nil {
+			return err
+		}
 		return e.markPrepared(t)
+	}
+	if err := t.Admit(ctx); err != nil {
+		return err
 	}
 	if err := e.createStanza(ctx, t, s); err != nil {
 		return err

@@ -42,6 +42,9 @@ func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupReq
 	}
 	err = e.exclusively(t, func() error {
 		return e.with(ctx, t, func(s *session) error {
+			if err := t.Admit(ctx); err != nil {
+				return err
+			}
 			point, err = s.backup(ctx, r.Sources, tags, size, p)
 			return err
 		})

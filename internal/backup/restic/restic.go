@@ -119,6 +119,9 @@ func (e *Engine) Prepare(ctx context.Context, t target.Target) error {
 			return err
 		}
 		return e.with(ctx, t, func(s *session) error {
+			if err := t.Admit(ctx); err != nil {
+				return err
+			}
 			if found == nothing {
 				if _, err := s.run(ctx, command{op: opInit, args: []string{"init", "--repository-version", "2"}}); err != nil {
 					return err

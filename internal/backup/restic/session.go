@@ -29,6 +29,9 @@ type session struct {
 
 // with opens a session, uses it and removes its secrets.
 func (e *Engine) with(ctx context.Context, t target.Target, use func(*session) error) (err error) {
+	if err := t.There(); err != nil {
+		return err
+	}
 	s := &session{e: e, t: t}
 	if s.program, err = program(e.o.Binary, "restic", "restic"); err != nil {
 		return err

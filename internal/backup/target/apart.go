@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
 
@@ -36,6 +37,16 @@ type Finding struct {
 	Fatal  bool   `json:"fatal"` // production refuses the target
 }
 
+// Away reports whether a finding only says that a directory cannot be looked at.
+func (f Finding) Away() bool { return f.Rule == "volume-gone" || f.Rule == "volume-away" }
+
+func awayRule(code string) string {
+	if code == "target-away" {
+		return "volume-away"
+	}
+	return "volume-gone"
+}
+
 // Apart lists what makes the target share a fate with the data. An empty list
 // is the only good answer. In production a Fatal finding refuses the target; in
 // development the shared fates are only named, and what nobody recorded is not.
@@ -43,6 +54,8 @@ type Finding struct {
 //	same-volume       the directory is on the volume of the data, or around or inside it
 //	volume-gone       the directory is not there, so nobody can tell (not Fatal: a
 //	                  mount that is away must not keep a node from starting)
+//	volume-away       the directory is there, and is not what was accepted before:
+//	                  it is not mounted, so nobody can tell (not Fatal)
 //	same-host         the data's own machine holds it, or answers for it
 //	host-claimed      a disk of this machine, said to be another's (not Fatal)
 //	same-account, same-supplier
@@ -70,6 +83,11 @@ type addFinding = func(fatal bool, rule, field, detail, mend string)
 
 // volume compares the volume of a directory with those of the data.
 func (t Target) volume(node Place, add addFinding) {
+	if err := t.There(); err != nil {
+		p := problem.From(err)
+		add(false, awayRule(p.Code), "path", p.Detail, p.Mend)
+		return
+	}
 	at, err := resolve(t.Path)
 	if err != nil {
 		add(false, "volume-gone", "path", fmt.Sprintf("The directory of the target %s is not there: %s.", t.Name, t.Path), "Mount it, or correct the path.")

@@ -41,7 +41,7 @@ func (t Target) Space(ctx context.Context) (free, total int64, err error) {
 }
 
 func (t Target) directorySpace() (free, total int64, err error) {
-	if err := (directory{t.Name, t.Path}).there(); err != nil {
+	if err := t.There(); err != nil {
 		return 0, 0, err
 	}
 	var fs syscall.Statfs_t

@@ -39,19 +39,33 @@ type Store interface {
 	Close() error
 }
 
-// Store opens the target for single files. The caller closes it.
+// Store opens the target for single files. The caller closes it. One in a
+// directory writes only to what was accepted, or may be.
 func (t Target) Store(ctx context.Context) (Store, error) {
+	s, err := t.bare(ctx)
+	if d, ok := s.(directory); ok {
+		d.target = &t
+		return d, nil
+	}
+	return s, err
+}
+
+// bare is Store without a look at what is there.
+func (t Target) bare(ctx context.Context) (Store, error) {
 	switch t.Kind {
 	case S3Bucket:
 		return NewS3(t)
 	case SFTPHost:
 		return DialSFTP(ctx, t)
 	}
-	return directory{t.Name, t.Path}, nil
+	return directory{name: t.Name, path: t.Path}, nil
 }
 
 // directory is the store of a directory on this machine or on one that is mounted.
-type directory struct{ name, path string }
+type directory struct {
+	name, path string
+	target     *Target // nil: whatever is there will do
+}
 
 func (d directory) Close() error { return nil }
 
@@ -99,9 +113,14 @@ func (d directory) Open(_ context.Context, name string) (io.ReadCloser, error) {
 }
 
 // Put implements Store. The file is on the disk when it returns.
-func (d directory) Put(_ context.Context, name string, content []byte) error {
+func (d directory) Put(ctx context.Context, name string, content []byte) error {
 	if err := errors.Join(fileName(name), d.there()); err != nil {
 		return err
+	}
+	if d.target != nil {
+		if err := d.target.Admit(ctx); err != nil {
+			return err
+		}
 	}
 	path := filepath.Join(d.path, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -135,6 +154,9 @@ func (d directory) Delete(_ context.Context, name string) error {
 
 // there keeps a mount that is away from looking like an empty target.
 func (d directory) there() error {
+	if d.target != nil {
+		return d.target.There()
+	}
 	if info, err := os.Stat(d.path); err != nil || !info.IsDir() {
 		return gone(d.name, "path", errors.Join(err, errors.New(d.path+" is not a directory")))
 	}

@@ -72,6 +72,7 @@ type Target struct {
 	SFTPKey         string // private key, PEM
 
 	addresses []netip.Addr // of the server, when it was opened
+	keeper    *keeper      // nil: nobody remembers it
 }
 
 // String is the target's name.
