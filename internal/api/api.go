@@ -53,6 +53,8 @@ type Options struct {
 
 	Glass        *backup.Glass
 	VerifyRecord func(signed string) error // that this node's evidence key signed it
+
+	Code *backup.Code // mirrors of code repositories
 }
 
 // API serves the administrative interface.
@@ -86,6 +88,7 @@ func New(o Options) *API {
 	a.backups()
 	a.accessRegister()
 	a.breakGlass()
+	a.mirrors()
 	return a
 }
 

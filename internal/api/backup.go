@@ -106,6 +106,9 @@ func (a *API) backups() {
 	register(a, http.MethodPost, "/backup-checks", "backup-verify", "Check repositories and the archive of the log", func(ctx context.Context, in *onTargets) (backup.Job, error) {
 		return a.Backups.StartVerify(ctx, in.Principal, in.Body)
 	})
+	register(a, http.MethodPost, "/backup-probes", "backup-probe", "Try whether targets can be reached and written", func(ctx context.Context, in *onTargets) ([]backup.TargetProbe, error) {
+		return a.Backups.Probe(ctx, in.Principal, in.Body)
+	})
 	register(a, http.MethodPost, "/backup-expiries", "backup-expire", "Remove what is older than the retention", func(ctx context.Context, in *onTargets) (backup.Job, error) {
 		return a.Backups.StartExpire(ctx, in.Principal, in.Body)
 	})

@@ -67,6 +67,12 @@ func (a *API) breakGlass() {
 	register(a, http.MethodGet, "/emergency", "emergency-show", "Say whether the emergency kit is current, where it lies, and who broke the glass", func(ctx context.Context, in *struct{ Caller }) (backup.GlassStatus, error) {
 		return a.Glass.Status(ctx, in.Principal)
 	})
+	register(a, http.MethodPost, "/emergency/looks", "emergency-look", "Read the copies of the emergency kit where they lie", func(ctx context.Context, in *struct{ Caller }) (backup.GlassStatus, error) {
+		return a.Glass.Look(ctx, in.Principal)
+	})
+	register(a, http.MethodGet, "/emergency/briefing", "emergency-brief", "Show the briefing for whoever has to recover: it names people, and holds no secret", func(ctx context.Context, in *struct{ Caller }) (backup.Printed, error) {
+		return a.Glass.Briefing(ctx, in.Principal)
+	})
 	register(a, http.MethodPost, "/emergency/keys", "emergency-key-request", "Ask for a new recovery key", func(ctx context.Context, in *newKey) (backup.KeyRequest, error) {
 		return a.Glass.RequestKey(ctx, in.Principal, in.Body)
 	})

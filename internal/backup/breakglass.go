@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"log/slog"
@@ -31,8 +32,11 @@ type GlassOptions struct {
 	Open    func(sealed, associated []byte) ([]byte, error)
 	// Collect gathers what a kit holds of this node.
 	Collect func(ctx context.Context) (kit.Content, error)
-	// Publish puts a kit on every target, and says where that worked.
+	// Publish puts a kit on every target, reads it back, and says where that worked.
 	Publish func(ctx context.Context, name string, file []byte) []KitCopy
+	// Look reads the copies of a kit at every target, and says where there is one
+	// with this SHA-256; may be nil.
+	Look func(ctx context.Context, name string, sum [sha256.Size]byte) []KitCopy
 	// Alarm tells everybody who should know, in the transaction that enters the
 	// act into the database.
 	Alarm func(ctx context.Context, tx pgx.Tx, o Opening) error
@@ -85,11 +89,21 @@ func NewGlass(o GlassOptions) (*Glass, error) {
 type KitCopy struct {
 	Place   string    `json:"place"` // a target's name, or a path
 	At      time.Time `json:"at,omitzero"`
+	Seen    time.Time `json:"seen_at,omitzero"`  // when it was last read there, byte for byte; zero: never
 	Failure string    `json:"failure,omitempty"` // why the newest is not there
+}
+
+// KitChange is what in the kit changed when it was made anew.
+type KitChange struct {
+	At   time.Time `json:"at"`
+	What []string  `json:"what"` // the parts, in words
 }
 
 // GlassStatus is how break-glass stands.
 type GlassStatus struct {
+	// Tonight answers whether the kit could be opened now, by what was tried.
+	Tonight     Verdict    `json:"tonight"`
+	At          time.Time  `json:"at"`
 	Ready       bool       `json:"ready"` // there is a key, and a current kit outside of this node
 	Reason      string     `json:"reason"`
 	Mend        string     `json:"mend,omitempty"`
@@ -105,11 +119,18 @@ type GlassStatus struct {
 	Attested    *time.Time `json:"attested_at,omitempty"` // when the contacts were last found right
 	LastDrill   *KitDrill  `json:"last_drill,omitempty"`
 	// LastContactDrill is the last that the emergency contact ran alone.
-	LastContactDrill *KitDrill    `json:"last_contact_drill,omitempty"`
-	Requests         []KeyRequest `json:"requests"` // new keys that wait for approval, or to be made
-	Openings         []Opening    `json:"openings"` // the newest first
-	Unreviewed       int          `json:"unreviewed"`
-	Unanchored       int          `json:"unanchored"` // acts that wait for the database
+	LastContactDrill *KitDrill  `json:"last_contact_drill,omitempty"`
+	Drills           []KitDrill `json:"drills"` // the newest first
+	// DrillDue, ContactDrillDue and AttestDue are when each has to be done again,
+	// at the latest; nil: now, it was never done with the present key.
+	DrillDue        *time.Time   `json:"drill_due_at,omitempty"`
+	ContactDrillDue *time.Time   `json:"contact_drill_due_at,omitempty"`
+	AttestDue       *time.Time   `json:"attest_due_at,omitempty"`
+	Changed         []KitChange  `json:"changed"`  // since the kit of the last drill, or since the key was made; the newest first
+	Requests        []KeyRequest `json:"requests"` // new keys that wait for approval, or to be made
+	Openings        []Opening    `json:"openings"` // the newest first
+	Unreviewed      int          `json:"unreviewed"`
+	Unanchored      int          `json:"unanchored"` // acts that wait for the database
 }
 
 // Status says how old the kit is, whether it is current, and where it lies. It
@@ -126,10 +147,13 @@ func (g *Glass) standing(ctx context.Context) (s GlassStatus, err error) {
 	st := g.state
 	s.Unanchored = g.chain.waiting()
 	g.mu.Unlock()
-	s.Copies, s.Requests, s.Openings = []KitCopy{}, []KeyRequest{}, []Opening{}
+	s.At = g.o.Clock().UTC()
+	s.Copies, s.Requests, s.Openings, s.Drills, s.Changed = []KitCopy{}, []KeyRequest{}, []Opening{}, []KitDrill{}, []KitChange{}
 	if err := g.readLists(ctx, &s); err != nil && !errors.Is(err, db.ErrUnavailable) {
 		return s, err
 	}
+	g.markActive(&s)
+	defer func() { s.Tonight = s.tonight() }()
 	if st == nil {
 		s.Reason = "There is no recovery key: if this machine is lost, its backups cannot be opened."
 		s.Mend = "Make one with `foundry breakglass create`."
@@ -137,9 +161,11 @@ func (g *Glass) standing(ctx context.Context) (s GlassStatus, err error) {
 	}
 	s.Set, s.Fingerprint, s.Threshold, s.Shares, s.Created = st.Set.String(), kit.Fingerprint(st.Public), st.Threshold, st.Shares, st.Created
 	s.KitMade, s.Copies, s.Contacts = st.Made, append(s.Copies, st.Copies...), st.Contacts
-	if digest, _, err := g.digest(ctx, st); err == nil {
+	if digest, c, err := g.digest(ctx, st); err == nil {
 		s.Current = digest == st.Digest
+		c.Wipe()
 	}
+	s.due(st)
 	var failed []string
 	there := 0
 	for _, c := range s.Copies {
@@ -206,7 +232,11 @@ type Opening struct {
 	ReviewedBy string     `json:"reviewed_by,omitempty"`
 	Finding    string     `json:"finding,omitempty"`
 	Justified  *bool      `json:"justified,omitempty"`
+	Active     bool       `json:"active" db:"-"` // the session is open now
 }
+
+// ReviewDue is when an opening has to be reviewed by.
+func (o Opening) ReviewDue() time.Time { return o.Opened.Add(reviewWithin) }
 
 // Run keeps the kit current, and enters into the database what happened while
 // it was away, until ctx ends.

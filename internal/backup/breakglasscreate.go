@@ -261,12 +261,35 @@ func (g *Glass) newState(key *kit.Key, n NewKey) (*glassState, error) {
 	return &glassState{Public: key.Recipient(), Set: key.Set(), Threshold: n.Threshold, Shares: n.Shares, Created: g.o.Clock().UTC(), Contacts: len(n.Contacts), Sealed: sealed}, nil
 }
 
-// printed lays the shares out for their holders.
-func (g *Glass) printed(ctx context.Context, n NewKey, shares []kit.Share) (out MadeKey, err error) {
+// Briefing is the page for whoever has to recover, as it is now. It holds no
+// secret, but it names people: that somebody read it is entered.
+func (g *Glass) Briefing(ctx context.Context, p principal.Principal) (out Printed, err error) {
+	if err := g.o.Guard.Authorise(ctx, p, "break-glass.brief", policy.Resource{}); err != nil {
+		return out, err
+	}
 	g.mu.Lock()
 	s := g.state
 	g.mu.Unlock()
-	page := kit.Page{Set: s.Set, Created: s.Created, Threshold: n.Threshold, Shares: n.Shares, Holders: n.Holders, Contacts: n.Contacts, Briefing: n.Briefing}
+	if s == nil {
+		return out, errNoKey
+	}
+	secrets, err := g.secrets(s)
+	if err != nil {
+		return out, err
+	}
+	err = g.o.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
+		return audit.Append(ctx, tx, p, uuid.Nil, "break-glass.brief", s.Set.String(), nil)
+	})
+	if err != nil {
+		return out, err
+	}
+	page := g.page(ctx, s, secrets)
+	return pages(func() ([]byte, error) { return kit.BriefingHTML(page) }, func() ([]byte, error) { return kit.BriefingText(page) })
+}
+
+// page is what is printed around shares and as the briefing.
+func (g *Glass) page(ctx context.Context, s *glassState, n glassSecrets) kit.Page {
+	page := kit.Page{Set: s.Set, Created: s.Created, Threshold: s.Threshold, Shares: s.Shares, Holders: n.Holders, Contacts: n.Contacts, Briefing: n.Briefing}
 	for _, c := range s.Copies {
 		page.Places = append(page.Places, c.Place)
 	}
@@ -274,6 +297,15 @@ func (g *Glass) printed(ctx context.Context, n NewKey, shares []kit.Share) (out 
 		page.Installation, page.Foundry, page.PostgreSQL, page.Packages = c.Node.Name, c.Foundry, c.PostgreSQL, c.Packages
 		c.Wipe()
 	}
+	return page
+}
+
+// printed lays the shares out for their holders.
+func (g *Glass) printed(ctx context.Context, n NewKey, shares []kit.Share) (out MadeKey, err error) {
+	g.mu.Lock()
+	s := g.state
+	g.mu.Unlock()
+	page := g.page(ctx, s, glassSecrets{Holders: n.Holders, Contacts: n.Contacts, Briefing: n.Briefing})
 	out = MadeKey{Set: s.Set.String(), Threshold: n.Threshold, KitFile: kit.FileName(s.Set)}
 	for i, share := range shares {
 		page.Holder = ""

@@ -29,8 +29,12 @@ type glassState struct {
 	Sealed    []byte    `json:"sealed"` // glassSecrets, by the installation's keyring
 
 	Digest string    `json:"digest,omitempty"` // of what the newest kit holds
+	Sum    []byte    `json:"sum,omitempty"`    // SHA-256 of the newest kit's file
 	Made   time.Time `json:"made,omitzero"`
 	Copies []KitCopy `json:"copies,omitempty"`
+
+	Parts   map[string]string `json:"parts,omitempty"`   // digests of what the newest kit holds, by part
+	Changes []KitChange       `json:"changes,omitempty"` // the oldest first
 }
 
 // glassSecrets name people, or show that a kit is this node's.
@@ -208,7 +212,11 @@ func (g *Glass) refresh(ctx context.Context, anyway bool) error {
 		return err
 	}
 	next := *s
-	next.Digest, next.Made, next.Copies = digest, now.UTC(), g.put(ctx, s, secrets, file)
+	sum := sha256.Sum256(file)
+	next.Digest, next.Made, next.Sum = digest, now.UTC(), sum[:]
+	next.Parts = partsOf(c, secrets)
+	next.Changes = changed(s, next.Parts, now)
+	next.Copies = g.put(ctx, s, secrets, file)
 	if err := g.writeState(&next); err != nil {
 		return err
 	}
@@ -230,6 +238,8 @@ func (g *Glass) put(ctx context.Context, s *glassState, secrets glassSecrets, fi
 		c := KitCopy{Place: filepath.Join(dir, name), At: g.o.Clock().UTC()}
 		if err := writeFile(c.Place, file, 0o600); err != nil {
 			c.Failure = detail(err)
+		} else {
+			c.Seen = c.At
 		}
 		copies = append(copies, c)
 	}
@@ -240,7 +250,7 @@ func (g *Glass) put(ctx context.Context, s *glassState, secrets glassSecrets, fi
 		copies[i].At = time.Time{}
 		for _, old := range s.Copies { // the one from before still lies there
 			if old.Place == c.Place {
-				copies[i].At = old.At
+				copies[i].At, copies[i].Seen = old.At, old.Seen
 			}
 		}
 	}

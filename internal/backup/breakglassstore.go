@@ -140,18 +140,19 @@ func (g *Glass) readLists(ctx context.Context, s *GlassStatus) error {
 		if err := tx.QueryRow(ctx, `SELECT max(attested_at) FROM break_glass_attestations`).Scan(&s.Attested); err != nil {
 			return err
 		}
-		rows, err = tx.Query(ctx, `SELECT DISTINCT ON (by_contact) id, set_id, actor, by_contact, outcome, reason, seconds, recovered_at, kit_made_at, evidence, drilled_at
-			FROM break_glass_drills ORDER BY by_contact, id DESC`)
+		rows, err = tx.Query(ctx, `SELECT id, set_id, actor, by_contact, outcome, reason, seconds, recovered_at, kit_made_at, evidence, drilled_at
+			FROM break_glass_drills ORDER BY drilled_at DESC, id DESC LIMIT $1`, mostListed)
 		if err != nil {
 			return err
 		}
-		last, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[KitDrill])
-		for _, d := range last {
-			if d.ByContact {
-				s.LastContactDrill = d
-			}
-			if s.LastDrill == nil || d.At.After(s.LastDrill.At) {
+		s.Drills, err = pgx.CollectRows(rows, pgx.RowToStructByPos[KitDrill])
+		for i := range s.Drills {
+			d := &s.Drills[i]
+			if s.LastDrill == nil {
 				s.LastDrill = d
+			}
+			if d.ByContact && s.LastContactDrill == nil {
+				s.LastContactDrill = d
 			}
 		}
 		return err

@@ -51,6 +51,8 @@ type Options struct {
 	Controls *evidence.Runner
 	Outbox   *notify.Outbox
 	Backups  *backup.Backups // nil: this node makes none
+	Glass    *backup.Glass   // nil: there is no way in but signing in
+	Code     *backup.Code    // nil: this node mirrors no repositories
 
 	// Canary plants a canary and searches every place where it must not be.
 	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)

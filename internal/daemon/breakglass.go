@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/uuid"
@@ -34,7 +36,7 @@ import (
 func (d *Daemon) makeGlass() (err error) {
 	d.glass, err = backup.NewGlass(backup.GlassOptions{
 		DB: d.db, Guard: d.guard, DataDir: d.config.DataDir, Seal: d.keyring.Seal, Open: d.keyring.Open,
-		Collect: d.kitContent, Publish: d.publishKit, Alarm: d.glassOpened, Noted: d.noted, Clock: d.clock, Log: d.log,
+		Collect: d.kitContent, Publish: d.publishKit, Look: d.lookAtKit, Alarm: d.glassOpened, Noted: d.noted, Clock: d.clock, Log: d.log,
 	})
 	return err
 }
@@ -267,16 +269,65 @@ func joinSetting(path, name string) string {
 	return path + "." + name
 }
 
-// publishKit puts a kit on every target.
+// publishKit puts a kit on every target, and reads it back.
 func (d *Daemon) publishKit(ctx context.Context, name string, file []byte) (copies []backup.KitCopy) {
+	sum := sha256.Sum256(file)
 	for _, t := range d.kitStores() {
-		c := backup.KitCopy{Place: t.Name + ": " + name, At: d.clock().UTC()}
+		c := backup.KitCopy{Place: kitPlace(t, name), At: d.clock().UTC()}
 		if err := putAt(ctx, t, name, file); err != nil {
 			c.Failure = problem.From(err).Detail
+		} else if c.Failure = readAt(ctx, t, name, sum); c.Failure == "" {
+			c.Seen = d.clock().UTC()
 		}
 		copies = append(copies, c)
 	}
 	return copies
+}
+
+func kitPlace(t target.Target, name string) string { return t.Name + ": " + name }
+
+// lookAtKit reads the copies of a kit at every target.
+func (d *Daemon) lookAtKit(ctx context.Context, name string, sum [sha256.Size]byte) []backup.KitCopy {
+	all := d.kitStores()
+	copies := make([]backup.KitCopy, len(all))
+	var wg sync.WaitGroup
+	for i, t := range all {
+		wg.Go(func() {
+			copies[i] = backup.KitCopy{Place: kitPlace(t, name)}
+			if copies[i].Failure = readAt(ctx, t, name, sum); copies[i].Failure == "" {
+				copies[i].Seen = d.clock().UTC()
+			}
+		})
+	}
+	wg.Wait()
+	return copies
+}
+
+// largestKit bounds what is read of a file that calls itself a kit.
+const largestKit = 64 << 20
+
+// readAt says why the kit at a target is not the one that should be there.
+func readAt(ctx context.Context, t target.Target, name string, sum [sha256.Size]byte) (failure string) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	store, err := t.Store(ctx)
+	if err != nil {
+		return problem.From(err).Detail
+	}
+	defer store.Close()
+	r, err := store.Open(ctx, name)
+	if err != nil {
+		return problem.From(err).Detail
+	}
+	defer r.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.LimitReader(r, largestKit)); err != nil {
+		return problem.From(err).Detail
+	}
+	if [sha256.Size]byte(h.Sum(nil)) != sum {
+		return "What lies there is not the newest kit."
+	}
+	return ""
 }
 
 func putAt(ctx context.Context, t target.Target, name string, file []byte) error {

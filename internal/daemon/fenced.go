@@ -25,6 +25,7 @@ import (
 type rescue struct {
 	fence *backup.Fence // nil: the node works
 	glass *backup.Glass
+	code  *backup.Code
 
 	kekLock sync.Mutex
 	kekFor  string // fingerprint of the key in force when a person was asked

@@ -33,6 +33,19 @@ func (d *Daemon) prepareMirrors(c backup.Config) error {
 	return err
 }
 
+// makeCode makes what people see of the mirrors, and do with them.
+func (d *Daemon) makeCode() {
+	c := d.config.Backup.WithDefaults()
+	scratch := c.ScratchDir
+	if scratch == "" {
+		scratch = filepath.Join(d.config.DataDir, "scratch")
+	}
+	d.code = backup.NewCode(d.life, backup.CodeOptions{DB: d.db, Guard: d.guard, Mirrors: d.mirrors, Config: c, Tried: d.triedMirrors,
+		Scratch: scratch, Notes: filepath.Join(d.config.DataDir, "backup", "mirror-acts.json"), Development: d.config.Mode != Production,
+		Alarm:      func(s notify.Severity, code string, facts map[string]string) { d.alarm(s, code, uuid.Nil, facts) },
+		Background: d.running.Go, Clock: d.clock, Log: d.log})
+}
+
 func (d *Daemon) mirrorDir() string { return filepath.Join(d.config.DataDir, "mirrors") }
 
 // namedMirrors are those that the configuration names one by one.
@@ -145,11 +158,7 @@ func explainProof(p mirror.Proof) string {
 // triedFile holds the proofs of the last drill, by mirror.
 func (d *Daemon) triedFile() string { return filepath.Join(d.config.DataDir, "backup", "mirrors.json") }
 
-// tried is one proof and when it was made.
-type tried struct {
-	At    time.Time    `json:"at"`
-	Proof mirror.Proof `json:"proof"`
-}
+type tried = backup.TriedMirror
 
 func (d *Daemon) noteTried(proofs map[string]tried) {
 	text, err := json.Marshal(proofs)

@@ -37,6 +37,8 @@ type Repository struct {
 	Config
 	password string
 	key      string
+	hosts    string // pinned keys of the SSH server, instead of the file KnownHosts
+	ca       string // PEM of the authority, instead of the file CA
 }
 
 // String is the repository's name.
@@ -85,6 +87,33 @@ func Open(c Config, field string, development bool) (Repository, error) {
 		return Repository{}, problem.New(problem.Invalid, "mirror-password", "The password is more than one line.").WithField(field + ".password")
 	}
 	return r, nil
+}
+
+// Credentials are what a repository is reached with, for once: given with a
+// request, not read from files of this machine.
+type Credentials struct{ Password, Key, KnownHosts, CA string }
+
+// OpenWith checks an address with the credentials for it.
+func OpenWith(c Config, with Credentials, development bool) (Repository, error) {
+	// What validate looks for is that something is there.
+	given := config.Secret{File: "given"}
+	if with.Password != "" {
+		c.Password = given
+	}
+	if with.Key != "" {
+		c.Key = given
+	}
+	if with.KnownHosts != "" {
+		c.KnownHosts = "given"
+	}
+	if err := c.validate("to", development); err != nil {
+		return Repository{}, err
+	}
+	if strings.ContainsAny(with.Password, "\r\n\x00") {
+		return Repository{}, problem.New(problem.Invalid, "mirror-password", "The password is more than one line.").WithField("password").WithMend("Give the password alone.")
+	}
+	c.Password, c.Key, c.KnownHosts, c.CA = config.Secret{}, config.Secret{}, "", ""
+	return Repository{Config: c, password: with.Password, key: with.Key, hosts: with.KnownHosts, ca: with.CA}, nil
 }
 
 func (c Config) validate(field string, development bool) error {

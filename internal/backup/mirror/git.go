@@ -92,6 +92,11 @@ func (g *run) https(ctx context.Context, u *url.URL, r Repository, rt *engine.Ru
 	if net.ParseIP(host) == nil {
 		g.set = append(g.set, "http.curloptResolve="+host+":"+port+":"+at.String())
 	}
+	if r.ca != "" {
+		if r.CA, err = rt.Write("ca.pem", r.ca); err != nil {
+			return err
+		}
+	}
 	if r.CA != "" {
 		g.set = append(g.set, "http.sslCAInfo="+r.CA)
 	}
@@ -123,7 +128,10 @@ func (g *run) ssh(ctx context.Context, u *url.URL, r Repository, rt *engine.Runt
 	if _, err := resolve(ctx, u.Hostname(), r.Private); err != nil {
 		return err
 	}
-	known, err := os.ReadFile(r.KnownHosts)
+	known := []byte(r.hosts)
+	if r.hosts == "" {
+		known, err = os.ReadFile(r.KnownHosts)
+	}
 	if err != nil {
 		return problem.New(problem.Invalid, "mirror-known-hosts", "The key of the server of the mirror "+r.Name+" is not pinned: its known_hosts file cannot be read.").
 			WithField("known_hosts").WithMend("Ask whoever runs the server for its key, and write it to a file as ssh-keyscan would.").Wrap(err)

@@ -35,6 +35,14 @@ type GiteaConfig struct {
 	Private bool            `yaml:"private,omitempty" json:"private,omitempty" jsonschema:"description=The server stands in a private network or on this machine. Refused otherwise."`
 }
 
+// Names reports whether a repository's address is one of this server's, and of
+// the owners that are mirrored.
+func (c GiteaConfig) Names(address string) bool {
+	rest, ok := strings.CutPrefix(address, strings.TrimRight(c.URL, "/")+"/")
+	owner, name, two := strings.Cut(rest, "/")
+	return ok && two && strings.HasSuffix(name, ".git") && (len(c.Owners) == 0 || slices.ContainsFunc(c.Owners, func(o string) bool { return strings.EqualFold(o, owner) }))
+}
+
 // Bounds of what a Gitea may answer.
 const (
 	giteaPage         = 50

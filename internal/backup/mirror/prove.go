@@ -61,6 +61,21 @@ func Builder() *syscall.Credential {
 	return &syscall.Credential{Uid: 65534, Gid: 65534} // nobody, nogroup
 }
 
+// ProveHere proves a mirror of this node itself, which is not fetched meanwhile,
+// against what was noted when it was fetched. What a backup of it is good for,
+// only a drill says.
+func (m *Mirrors) ProveHere(ctx context.Context, t Trial) (p Proof, err error) {
+	err = m.locked(t.Name, func() error {
+		t.Mirror = m.Path(t.Name)
+		if t.Expect, err = m.State(t.Name); err != nil {
+			t.Expect = State{} // then it is not known what there should be
+		}
+		p, err = m.Prove(ctx, t)
+		return err
+	})
+	return p, err
+}
+
 // Prove clones a restored mirror, checks every object, checks a commit out
 // and, if told how, builds it. A check that could not be made is inconclusive.
 func (m *Mirrors) Prove(ctx context.Context, t Trial) (p Proof, err error) {

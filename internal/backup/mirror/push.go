@@ -10,6 +10,15 @@ import (
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
+// PushHere is Push of a mirror of this node, which is not fetched meanwhile.
+func (m *Mirrors) PushHere(ctx context.Context, name string, to Repository) (refs int, err error) {
+	err = m.locked(name, func() error {
+		refs, err = m.Push(ctx, m.Path(name), to)
+		return err
+	})
+	return refs, err
+}
+
 // Push brings a mirror, for example a restored one, to a new server: branches,
 // tags and notes. What the old server kept of merge requests, and what the
 // mirror saved below refs/foundry/, stays in the mirror. A repository that
