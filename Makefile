@@ -29,7 +29,7 @@ test-race: setup-test ## the tests of the concurrent packages under the race det
 
 test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
 	$(GO) test -tags faults $(FAULTS) -timeout 30m ./e2e/faults/...
-	$(GO) test -tags faults $(FAULTS) -timeout 30m -run Conformance ./internal/backup/restic ./internal/backup/pgbackrest
+	$(GO) test -tags faults $(FAULTS) -timeout 30m $(if $(filter -short,$(FAULTS)),-run Conformance) ./internal/backup/restic ./internal/backup/pgbackrest
 
 test-ollama: setup-test build ## against a real Ollama, built once from source (minutes)
 	scripts/test-ollama

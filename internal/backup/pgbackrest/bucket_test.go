@@ -17,7 +17,7 @@ import (
 
 func TestConformanceWithABucket(t *testing.T) {
 	if testing.Short() {
-		t.Skip("minutes; make test-faults runs it")
+		t.Skip("minutes; make test-faults runs it, and the short pass the suite of a directory")
 	}
 	t.Parallel()
 	server := targettest.StartS3(t)

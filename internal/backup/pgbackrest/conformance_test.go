@@ -22,16 +22,18 @@ import (
 
 func TestConformanceWithDirectories(t *testing.T) {
 	if testing.Short() {
-		t.Skip("minutes; make test-faults runs it")
+		volume, remount := enginetest.Volume(t, 400)
+		enginetest.RunShort(t, world(t, directory(t, "near", filepath.Join(volume, "near")), directory(t, "far", filepath.Join(dbtest.Dir(t), "far")), volume, remount))
+		return
 	}
 	enginetest.RunParallel(t, func(t *testing.T) enginetest.World {
-		dir := dbtest.Dir(t)
-		at, volume, remount := filepath.Join(dir, "near"), "", func(string) {}
+		dir, volume := dbtest.Dir(t), ""
+		near, remount := filepath.Join(dir, "near"), func(string) {}
 		if strings.Contains(t.Name(), "read-only") || strings.Contains(t.Name(), "full") {
 			volume, remount = enginetest.Volume(t, 160)
-			at = filepath.Join(volume, "near")
+			near = filepath.Join(volume, "near")
 		}
-		return world(t, directory(t, "near", at), directory(t, "far", filepath.Join(dir, "far")), volume, remount)
+		return world(t, directory(t, "near", near), directory(t, "far", filepath.Join(dir, "far")), volume, remount)
 	})
 }
 
@@ -39,6 +41,7 @@ func (n *node) grow(t testing.TB, size int64) {
 	t.Helper()
 	const block = 4 << 20
 	b := make([]byte, block)
+	n.exec("truncate bulk")
 	for ; size > 0; size -= block {
 		if _, err := rand.Read(b); err != nil {
 			t.Fatal(err)
@@ -97,7 +100,7 @@ func world(t *testing.T, at target.Target, second target.Target, volume string, 
 			}
 		},
 	}
-	if volume != "" {
+	if volume != "" && remount != nil {
 		w.Full = func(t testing.TB) func() { return enginetest.Fill(t, volume) }
 		w.ReadOnly = func(testing.TB) func() {
 			remount("ro")

@@ -335,15 +335,19 @@ func writable(t target.Target) error {
 	return nil
 }
 
-// blocked explains a backup that waited in vain for its WAL, by what the
-// pushes to the target ended with: pgBackRest leaves that in its spool.
+// blocked explains a backup that failed or waited in vain for its WAL: by the
+// state of the target, for which pgBackRest's words are not always the system's,
+// and by what the pushes to it ended with, which pgBackRest leaves in its spool.
 func (e *Engine) blocked(t target.Target, err error) error {
 	var p *problem.Error
-	if !errors.As(err, &p) || p.Code != "engine-archive" {
+	if !errors.As(err, &p) || p.Code != "engine-archive" && p.Code != "engine-failed" {
 		return err
 	}
 	if werr := writable(t); werr != nil {
 		return werr
+	}
+	if p.Code == "engine-failed" {
+		return err
 	}
 	files, _ := filepath.Glob(filepath.Join(e.dir(t, "spool", "archive", stanza, "out"), "*.error")) // the pattern is well-formed
 	for _, path := range files {

@@ -38,8 +38,8 @@ func (x *text) String() string {
 	return x.b.String()
 }
 
-// world is a directory of files and an engine; the target is the caller's.
-func world(t *testing.T, at target.Target) enginetest.World {
+// files is a directory of files and an engine; the target is the caller's.
+func files(t *testing.T, at target.Target) enginetest.World {
 	var logs text
 	o := options(t, func(o *restic.Options) { o.Log = slog.New(slog.NewTextHandler(&logs, nil)) })
 	same := func(t testing.TB) engine.Engine {
@@ -94,13 +94,12 @@ func repository(t testing.TB, root string) (files []string) {
 
 // volume is a file system for a target that is to become full or read-only.
 func volume(t *testing.T) (dir string, w func(*enginetest.World)) {
-	if os.Geteuid() != 0 {
-		return t.TempDir(), func(*enginetest.World) {}
-	}
-	dir, remount := enginetest.Volume(t, 300)
+	dir, remount := enginetest.Volume(t, 400)
 	return dir, func(w *enginetest.World) {
-		w.ReadOnly = func(testing.TB) func() { remount("ro"); return func() { remount("rw") } }
-		w.Full = func(t testing.TB) func() { return enginetest.Fill(t, dir) }
+		if remount != nil {
+			w.ReadOnly = func(testing.TB) func() { remount("ro"); return func() { remount("rw") } }
+			w.Full = func(t testing.TB) func() { return enginetest.Fill(t, dir) }
+		}
 	}
 }
 

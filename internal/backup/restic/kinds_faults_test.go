@@ -19,14 +19,11 @@ import (
 const allKinds = true
 
 func TestConformanceInADirectory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("minutes; make test-faults runs it")
-	}
-	enginetest.Run(t, func(t *testing.T) enginetest.World {
+	world := func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
 		at := disk(t)
 		at.Path = dir
-		w := world(t, at)
+		w := files(t, at)
 		limits(&w)
 		w.Second = func(t testing.TB) target.Target { second := disk(t); second.Name = "second"; return second }
 		w.Files = func(t testing.TB) []string { return repository(t, dir) }
@@ -39,19 +36,24 @@ func TestConformanceInADirectory(t *testing.T) {
 			}
 		}
 		return w
-	})
+	}
+	if testing.Short() {
+		enginetest.RunShort(t, world(t))
+		return
+	}
+	enginetest.Run(t, world)
 }
 
 func TestConformanceInABucket(t *testing.T) {
 	if testing.Short() {
-		t.Skip("minutes; make test-faults runs it")
+		t.Skip("minutes; make test-faults runs it, and the short pass the suite of a directory")
 	}
 	enginetest.Run(t, func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
 		server := targettest.StartS3In(t, dir)
 		server.Bucket(t, "backups")
 		server.Bucket(t, "other")
-		w := world(t, server.Open(t, "bucket", "backups"))
+		w := files(t, server.Open(t, "bucket", "backups"))
 		limits(&w)
 		w.Secrets = append(w.Secrets, server.Secret)
 		w.ReadOnly = func(t testing.TB) func() { server.Restart(t, "--readonly"); return func() { server.Restart(t) } }
@@ -64,7 +66,7 @@ func TestConformanceInABucket(t *testing.T) {
 
 func TestConformanceOverSFTP(t *testing.T) {
 	if testing.Short() {
-		t.Skip("minutes; make test-faults runs it")
+		t.Skip("minutes; make test-faults runs it, and the short pass the suite of a directory")
 	}
 	enginetest.Run(t, func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)
@@ -77,7 +79,7 @@ func TestConformanceOverSFTP(t *testing.T) {
 		}
 		at := through(t, "box")
 		at.Path = filepath.Join(dir, "box")
-		w := world(t, at)
+		w := files(t, at)
 		limits(&w)
 		w.Secrets = append(w.Secrets, strings.Split(at.SFTPKey, "\n")[2])
 		w.Second = func(t testing.TB) target.Target { return through(t, "second") }

@@ -8,7 +8,7 @@ import (
 
 func targetGone(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	w.backup(t, w.full())
 	back := w.Gone(t)
 	_, err := w.Engine.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, nil)
@@ -23,9 +23,9 @@ func targetGone(t *testing.T, w World) {
 		code(t, err, "target-gone", "repository-missing")
 	}
 	back()
-	w.Write(t, "two")
+	w.write(t, "two")
 	w.backup(t, w.incremental())
-	same(t, w.restore(t, engine.RestoreRequest{}), "one", "two")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 }
 
 func targetReadOnly(t *testing.T, w World) {
@@ -33,12 +33,12 @@ func targetReadOnly(t *testing.T, w World) {
 		t.Skip("the target cannot be made read-only here")
 	}
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	w.backup(t, w.full())
 	back := w.ReadOnly(t)
 	_, err := w.Engine.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, nil)
 	code(t, err, "target-read-only", "target-denied")
-	same(t, w.restore(t, engine.RestoreRequest{}), "one")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 	back()
 	w.backup(t, w.incremental())
 }
@@ -48,15 +48,16 @@ func targetFull(t *testing.T, w World) {
 		t.Skip("the target cannot be filled here")
 	}
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	p := w.backup(t, w.full())
 	back := w.Full(t)
+	before := w.all()
 	w.Grow(t, 16<<20)
 	_, err := w.Engine.Backup(limit(t), w.Target, engine.BackupRequest{Type: w.full(), Sources: w.Sources}, nil)
 	code(t, err, "target-full")
-	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), "one")
+	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), before...)
 	back()
-	w.Write(t, "two")
+	w.write(t, "two")
 	w.backup(t, w.full())
-	same(t, w.restore(t, engine.RestoreRequest{}), "one", "two")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 }

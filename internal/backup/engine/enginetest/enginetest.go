@@ -26,7 +26,7 @@ type World struct {
 	Continuous bool
 	// Write stores a mark in what is backed up, after all earlier ones.
 	Write func(t testing.TB, mark string)
-	// Grow adds so many bytes that do not compress.
+	// Grow has so many bytes that do not compress, in the place of earlier ones.
 	Grow func(t testing.TB, bytes int64)
 	// Plant puts a file of a name of its own where every backup reads it, and
 	// returns its path.
@@ -50,6 +50,8 @@ type World struct {
 	ReadOnly func(t testing.TB) (back func())         // nil: cannot be had here
 	Full     func(t testing.TB) (back func())         // nil: cannot be had here
 	Files    func(t testing.TB) (repository []string) // files of the repository, wherever the target keeps them
+
+	marks *[]string // written so far
 }
 
 const patience = 5 * time.Minute
@@ -62,38 +64,59 @@ func Run(t *testing.T, world func(t *testing.T) World) { run(t, world, false) }
 func RunParallel(t *testing.T, world func(t *testing.T) World) { run(t, world, true) }
 
 func run(t *testing.T, world func(t *testing.T) World, parallel bool) {
-	for name, test := range map[string]func(*testing.T, World){
-		"a restore brings back what was there":                    restoresWhatWasThere,
-		"a later backup has what came later":                      laterBackup,
-		"a restore at a time has all before it and nothing after": restoresATime,
-		"each kind of backup says what it requires":               saysWhatItRequires,
-		"a directory that is not empty is refused":                refusesNonEmpty,
-		"a cancelled backup leaves the repository usable":         cancelledBackup,
-		"a killed backup leaves the repository usable":            killedBackup,
-		"a killed restore is begun again":                         killedRestore,
-		"a wrong passphrase is named and changes nothing":         wrongKey,
-		"two backups at once exclude each other":                  twoAtOnce,
-		"two targets do not wait for each other":                  twoTargets,
-		"what is old goes, and what is needed stays":              expires,
-		"what is held stays":                                      holds,
-		"a dry run removes nothing":                               dryRun,
-		"no secret is seen while it works":                        noSecretSeen,
-		"the repository is encrypted":                             encrypted,
-		"a target that is gone is named, and not made again":      targetGone,
-		"a target that is read-only is named":                     targetReadOnly,
-		"a target that is full is named and loses nothing":        targetFull,
-		"a point that does not exist is named":                    noSuchPoint,
-		"preparing twice does no harm":                            preparesTwice,
-		"progress only grows":                                     progressGrows,
-		"the engine's own check passes":                           checks,
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range suite {
+		t.Run(c.name, func(t *testing.T) {
 			if parallel {
 				t.Parallel()
 			}
-			test(t, world(t))
+			w := world(t)
+			w.marks = new([]string)
+			c.test(t, w)
 		})
 	}
+}
+
+// RunShort runs what matters most of the suite in one world and on one
+// repository, one after the other.
+func RunShort(t *testing.T, w World) {
+	w.marks = new([]string)
+	for _, c := range suite {
+		if c.short {
+			t.Run(c.name, func(t *testing.T) { c.test(t, w) })
+		}
+	}
+}
+
+var suite = []struct {
+	name  string
+	short bool
+	test  func(*testing.T, World)
+}{
+	{"a restore brings back what was there", true, restoresWhatWasThere},
+	{"a later backup has what came later", false, laterBackup},
+	{"a restore at a time has all before it and nothing after", true, restoresATime},
+	{"each kind of backup says what it requires", false, saysWhatItRequires},
+	{"a directory that is not empty is refused", false, refusesNonEmpty},
+	{"a cancelled backup leaves the repository usable", false, cancelledBackup},
+	{"a killed backup leaves the repository usable", true, killedBackup},
+	{"a killed restore is begun again", false, killedRestore},
+	{"a wrong passphrase is named and changes nothing", true, wrongKey},
+	{"a flipped byte is named and never restored", true, flippedByte},
+	{"two backups at once exclude each other", false, twoAtOnce},
+	{"two targets do not wait for each other", false, twoTargets},
+	{"no secret is seen while it works", true, noSecretSeen},
+	{"the repository is encrypted", true, encrypted},
+	{"a dry run removes nothing", false, dryRun},
+	{"the last good backup never goes", true, lastStays},
+	{"a target that is gone is named, and not made again", true, targetGone},
+	{"a target that is read-only is named", true, targetReadOnly},
+	{"a target that is full is named and loses nothing", true, targetFull},
+	{"a point that does not exist is named", false, noSuchPoint},
+	{"preparing twice does no harm", false, preparesTwice},
+	{"progress only grows", false, progressGrows},
+	{"the engine's own check passes", false, checks},
+	{"what is old goes, and what is needed stays", false, expires},
+	{"what is held stays", false, holds},
 }
 
 func limit(t testing.TB) context.Context {
@@ -120,6 +143,18 @@ func (w World) backup(t testing.TB, kind engine.Type) engine.Point {
 	}
 	return p
 }
+
+// write stores marks.
+func (w World) write(t testing.TB, marks ...string) {
+	t.Helper()
+	for _, mark := range marks {
+		w.Write(t, mark)
+		*w.marks = append(*w.marks, mark)
+	}
+}
+
+// all are the marks that were written so far.
+func (w World) all() []string { return slices.Clone(*w.marks) }
 
 func (w World) settle(t testing.TB) {
 	t.Helper()

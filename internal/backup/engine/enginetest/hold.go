@@ -62,18 +62,3 @@ func (w World) signal(t testing.TB, s syscall.Signal) {
 		_ = syscall.Kill(pid, s) // it may be gone already
 	}
 }
-
-// largest is the largest file of the repository: every restore reads it.
-func (w World) largest(t testing.TB) (path string) {
-	t.Helper()
-	var most int64
-	for _, p := range w.Files(t) {
-		if info, err := os.Stat(p); err == nil && info.Size() > most {
-			path, most = p, info.Size()
-		}
-	}
-	if path == "" {
-		t.Fatal("the repository has no file")
-	}
-	return path
-}

@@ -13,7 +13,7 @@ import (
 
 func cancelledBackup(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	ctx, cancel := context.WithCancelCause(limit(t))
 	enough := errors.New("enough")
 	held := Hold(t, w.Plant(t))
@@ -25,9 +25,9 @@ func cancelledBackup(t *testing.T, w World) {
 	}
 	held.Release()
 	w.gone(t)
-	w.Write(t, "two")
+	w.write(t, "two")
 	w.backup(t, w.full())
-	same(t, w.restore(t, engine.RestoreRequest{}), "one", "two")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 }
 
 // begin begins a backup, and tells how it ends.
@@ -48,7 +48,7 @@ func (w World) gone(t testing.TB) {
 
 func killedBackup(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	before := w.backup(t, w.full())
 	held := Hold(t, w.Plant(t))
 	ended := w.begin(limit(t))
@@ -61,19 +61,19 @@ func killedBackup(t *testing.T, w World) {
 	}
 	held.Release()
 	w.gone(t)
-	same(t, w.restore(t, engine.RestoreRequest{Label: before.Label}), "one")
-	w.Write(t, "two")
+	same(t, w.restore(t, engine.RestoreRequest{Label: before.Label}), w.all()...)
+	w.write(t, "two")
 	after := w.backup(t, w.full())
-	same(t, w.restore(t, engine.RestoreRequest{Label: after.Label}), "one", "two")
+	same(t, w.restore(t, engine.RestoreRequest{Label: after.Label}), w.all()...)
 }
 
 func killedRestore(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	w.Grow(t, 32<<20)
 	p := w.backup(t, w.full())
 	to := w.Place(t)
-	held := Hold(t, w.largest(t))
+	held := Hold(t, largest(t, w.Files(t)))
 	ended := make(chan error, 1)
 	go func() {
 		_, err := w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Label: p.Label, To: to}, nil)
@@ -89,16 +89,16 @@ func killedRestore(t *testing.T, w World) {
 	// Either the same directory can be continued, or it is refused and another works.
 	if _, err := w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Label: p.Label, To: to}, nil); err != nil {
 		code(t, err, "restore-not-empty")
-		same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), "one")
+		same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), w.all()...)
 		return
 	}
-	same(t, w.Read(t, to), "one")
+	same(t, w.Read(t, to), w.all()...)
 }
 
 func twoAtOnce(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
-	other := w.Another(t)
+	w.write(t, "one")
+	other, points := w.Another(t), len(w.points(t))
 	held := Hold(t, w.Plant(t))
 	ended := w.begin(limit(t))
 	held.Reached()
@@ -110,10 +110,10 @@ func twoAtOnce(t *testing.T, w World) {
 		t.Fatalf("the first of two: %v", explain(err))
 	}
 	code(t, second, "engine-locked")
-	if n := len(w.points(t)); n != 1 {
-		t.Errorf("%d points, want 1", n)
+	if n := len(w.points(t)); n != points+1 {
+		t.Errorf("%d points, want %d", n, points+1)
 	}
-	same(t, w.restore(t, engine.RestoreRequest{}), "one")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 }
 
 func twoTargets(t *testing.T, w World) {
@@ -122,7 +122,7 @@ func twoTargets(t *testing.T, w World) {
 	if err := w.Engine.Prepare(limit(t), second); err != nil {
 		t.Fatal(explain(err))
 	}
-	w.Write(t, "one")
+	w.write(t, "one")
 	var group sync.WaitGroup
 	for _, at := range []target.Target{w.Target, second} {
 		group.Go(func() {
@@ -132,7 +132,7 @@ func twoTargets(t *testing.T, w World) {
 		})
 	}
 	group.Wait()
-	same(t, w.restore(t, engine.RestoreRequest{}), "one")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 	w.Target = second
-	same(t, w.restore(t, engine.RestoreRequest{}), "one")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 }

@@ -11,31 +11,30 @@ import (
 )
 
 func restoresWhatWasThere(t *testing.T, w World) {
-	w.Write(t, "one")
-	w.Write(t, "two")
+	w.write(t, "one", "two")
 	w.prepare(t)
 	p := w.backup(t, w.full())
 	if len(w.points(t)) != 1 || w.points(t)[0].Label != p.Label {
 		t.Errorf("points %+v, want only %s", w.points(t), p.Label)
 	}
-	same(t, w.restore(t, engine.RestoreRequest{}), "one", "two")
-	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), "one", "two")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
+	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), w.all()...)
 }
 
 func laterBackup(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	first := w.backup(t, w.full())
-	w.Write(t, "two")
+	w.write(t, "two")
 	second := w.backup(t, w.incremental())
 	if first.Label == second.Label || second.Stopped.Before(first.Stopped) {
 		t.Fatalf("two backups are %+v and %+v", first, second)
 	}
-	same(t, w.restore(t, engine.RestoreRequest{}), "one", "two")
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 	if w.Continuous {
-		w.Write(t, "three")
+		w.write(t, "three")
 		w.settle(t)
-		same(t, w.restore(t, engine.RestoreRequest{}), "one", "two", "three")
+		same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 		return
 	}
 	same(t, w.restore(t, engine.RestoreRequest{Label: first.Label}), "one")
@@ -52,24 +51,21 @@ func pause(t testing.TB) time.Time {
 
 func restoresATime(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	w.backup(t, w.full())
-	var between time.Time
 	if w.Continuous {
 		pause(t)
-		w.Write(t, "two")
-		between = pause(t)
-		pause(t)
-		w.Write(t, "three")
-		w.settle(t)
-		same(t, w.restore(t, engine.RestoreRequest{Time: between}), "one", "two")
-	} else {
-		between = pause(t)
-		pause(t)
-		w.Write(t, "two")
-		w.backup(t, w.incremental())
-		same(t, w.restore(t, engine.RestoreRequest{Time: between}), "one")
+		w.write(t, "two")
 	}
+	between, before := pause(t), w.all()
+	pause(t)
+	w.write(t, "three")
+	if w.Continuous {
+		w.settle(t)
+	} else {
+		w.backup(t, w.incremental())
+	}
+	same(t, w.restore(t, engine.RestoreRequest{Time: between}), before...)
 	_, err := w.Engine.Restore(limit(t), w.Target, engine.RestoreRequest{Time: between.Add(-24 * time.Hour), To: w.Place(t)}, nil)
 	code(t, err, "point-too-early")
 }
@@ -91,7 +87,7 @@ func saysWhatItRequires(t *testing.T, w World) {
 
 func refusesNonEmpty(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	w.backup(t, w.full())
 	to := w.Place(t)
 	if err := os.MkdirAll(to, 0o700); err != nil {
@@ -122,13 +118,13 @@ func noSuchPoint(t *testing.T, w World) {
 
 func preparesTwice(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	p := w.backup(t, w.full())
 	w.prepare(t)
 	if err := w.Another(t).Prepare(limit(t), w.Target); err != nil {
 		t.Error(explain(err))
 	}
-	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), "one")
+	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), w.all()...)
 }
 
 func progressGrows(t *testing.T, w World) {
@@ -163,7 +159,7 @@ func progressGrows(t *testing.T, w World) {
 
 func checks(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	w.backup(t, w.full())
 	w.settle(t)
 	if err := w.Engine.Check(limit(t), w.Target, nil); err != nil {

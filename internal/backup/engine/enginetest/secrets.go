@@ -11,7 +11,7 @@ import (
 
 func wrongKey(t *testing.T, w World) {
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	p := w.backup(t, w.full())
 	stranger := w.WrongKey(t)
 	if _, err := stranger.Points(limit(t), w.Target); err == nil {
@@ -33,13 +33,13 @@ func wrongKey(t *testing.T, w World) {
 	if err := stranger.Check(limit(t), w.Target, nil); err == nil {
 		t.Error("a repository is checked with a wrong passphrase")
 	}
-	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), "one")
+	same(t, w.restore(t, engine.RestoreRequest{Label: p.Label}), w.all()...)
 }
 
 func noSecretSeen(t *testing.T, w World) {
 	stop := w.watch(t)
 	w.prepare(t)
-	w.Write(t, "one")
+	w.write(t, "one")
 	w.Grow(t, 32<<20)
 	w.backup(t, w.full())
 	w.settle(t)
@@ -60,7 +60,7 @@ func noSecretSeen(t *testing.T, w World) {
 func encrypted(t *testing.T, w World) {
 	const canary = "canary-7c1f94e2-in-the-clear"
 	w.prepare(t)
-	w.Write(t, canary)
+	w.write(t, canary)
 	w.backup(t, w.full())
 	w.settle(t)
 	files := w.Files(t)
@@ -76,5 +76,5 @@ func encrypted(t *testing.T, w World) {
 			t.Errorf("%s has the canary in the clear", path)
 		}
 	}
-	same(t, w.restore(t, engine.RestoreRequest{}), canary)
+	same(t, w.restore(t, engine.RestoreRequest{}), w.all()...)
 }
