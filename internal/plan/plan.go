@@ -97,18 +97,19 @@ type Date = config.Date
 // Commitment is one promise, in a form that can be compared with other
 // promises and with what the plan says of itself. Exactly one bound is given.
 type Commitment struct {
-	Name    string   `yaml:"name" json:"name" jsonschema:"required"`
-	Subject string   `yaml:"subject" json:"subject" jsonschema:"required" jsonschema_description:"What is promised, from the list of subjects: foundry plan subjects."`
-	Of      []string `yaml:"of,omitempty" json:"of,omitempty" jsonschema_description:"Names of the functions, nodes, backups, suppliers or clients it is promised of; none means all."`
-	AtMost  Bound    `yaml:"at_most,omitempty" json:"at_most,omitzero"`
-	AtLeast Bound    `yaml:"at_least,omitempty" json:"at_least,omitzero"`
-	Equals  Bound    `yaml:"equals,omitempty" json:"equals,omitzero"`
-	OneOf   []string `yaml:"one_of,omitempty" json:"one_of,omitempty"`
-	NoneOf  []string `yaml:"none_of,omitempty" json:"none_of,omitempty"`
-	When    string   `yaml:"when,omitempty" json:"when,omitempty" jsonschema:"enum=always,enum=planned,enum=unplanned,enum=where-required" jsonschema_description:"In which circumstances the promise holds; always when left out."`
-	From    string   `yaml:"from,omitempty" json:"from,omitempty" jsonschema:"enum=start,enum=detection,enum=awareness,enum=confirmation,enum=scope-known,enum=containment" jsonschema_description:"What starts the clock of a promise about time."`
-	Quote   string   `yaml:"quote,omitempty" json:"quote,omitempty" jsonschema_description:"The words of the promise."`
-	Source  []Source `yaml:"source,omitempty" json:"source,omitempty"`
+	Name     string   `yaml:"name" json:"name" jsonschema:"required"`
+	Subject  string   `yaml:"subject" json:"subject" jsonschema:"required" jsonschema_description:"What is promised, from the list of subjects: foundry plan subjects."`
+	Of       []string `yaml:"of,omitempty" json:"of,omitempty" jsonschema_description:"Names of the functions, nodes, backups, suppliers or clients it is promised of; none means all."`
+	AtMost   Bound    `yaml:"at_most,omitempty" json:"at_most,omitzero"`
+	AtLeast  Bound    `yaml:"at_least,omitempty" json:"at_least,omitzero"`
+	Equals   Bound    `yaml:"equals,omitempty" json:"equals,omitzero"`
+	OneOf    []string `yaml:"one_of,omitempty" json:"one_of,omitempty"`
+	NoneOf   []string `yaml:"none_of,omitempty" json:"none_of,omitempty"`
+	When     string   `yaml:"when,omitempty" json:"when,omitempty" jsonschema:"enum=always,enum=planned,enum=unplanned,enum=where-required" jsonschema_description:"In which circumstances the promise holds; always when left out."`
+	From     string   `yaml:"from,omitempty" json:"from,omitempty" jsonschema:"enum=start,enum=detection,enum=awareness,enum=confirmation,enum=scope-known,enum=containment" jsonschema_description:"What starts the clock of a promise about time."`
+	Quote    string   `yaml:"quote,omitempty" json:"quote,omitempty" jsonschema_description:"The words of the promise."`
+	Evidence []string `yaml:"evidence,omitempty" json:"evidence,omitempty" jsonschema_description:"What shows that it is kept: ids of controls, such as O-29, or names of duties."`
+	Source   []Source `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
 // Suppression accepts findings of a rule for a time.

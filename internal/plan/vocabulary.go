@@ -9,7 +9,7 @@ import (
 
 // subjects is the vocabulary of commitments, in the order of the names.
 var subjects = func() []Subject {
-	all := slices.Concat(functionSubjects, backupSubjects, placeSubjects, supplierSubjects, noticeSubjects, securitySubjects, dutySubjects())
+	all := slices.Concat(functionSubjects, backupSubjects, placeSubjects, supplierSubjects, noticeSubjects, securitySubjects, promisedSubjects, dutySubjects())
 	slices.SortFunc(all, func(a, b Subject) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }()
