@@ -64,6 +64,7 @@ type Document struct {
 	ReviewEvery Span        `yaml:"review_every,omitempty" json:"review_every,omitzero"`
 	Reviewed    config.Date `yaml:"reviewed,omitempty" json:"reviewed,omitzero"`
 	Acknowledge []string    `yaml:"acknowledge,omitempty" json:"acknowledge,omitempty" ref:"person" jsonschema_description:"Who must have read it."`
+	Source      []Source    `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
 // Person is somebody the plan counts on. Names are roles or initials where a
