@@ -2,47 +2,47 @@ package plan
 
 // Function finds a function by name, or nil.
 func (p *Plan) Function(name string) *Function {
-	return find(p.Functions, name, func(f *Function) string { return f.Name })
+	return find(p, "function", p.Functions, name, func(f *Function) string { return f.Name })
 }
 
 // Node finds a node by name, or nil.
 func (p *Plan) Node(name string) *Node {
-	return find(p.Nodes, name, func(n *Node) string { return n.Name })
+	return find(p, "node", p.Nodes, name, func(n *Node) string { return n.Name })
 }
 
 // Supplier finds a supplier by name, or nil.
 func (p *Plan) Supplier(name string) *Supplier {
-	return find(p.Suppliers, name, func(s *Supplier) string { return s.Name })
+	return find(p, "supplier", p.Suppliers, name, func(s *Supplier) string { return s.Name })
 }
 
 // Site finds a site by name, or nil.
 func (p *Plan) Site(name string) *Site {
-	return find(p.Sites, name, func(s *Site) string { return s.Name })
+	return find(p, "site", p.Sites, name, func(s *Site) string { return s.Name })
 }
 
 // Person finds a person by name, or nil.
 func (p *Plan) Person(name string) *Person {
-	return find(p.People, name, func(x *Person) string { return x.Name })
+	return find(p, "person", p.People, name, func(x *Person) string { return x.Name })
 }
 
 // RecoveryPlan finds a recovery plan by name, or nil.
 func (p *Plan) RecoveryPlan(name string) *RecoveryPlan {
-	return find(p.Recovery, name, func(r *RecoveryPlan) string { return r.Name })
+	return find(p, "recovery", p.Recovery, name, func(r *RecoveryPlan) string { return r.Name })
 }
 
 // Runbook finds a runbook by name, or nil.
 func (p *Plan) Runbook(name string) *Runbook {
-	return find(p.Runbooks, name, func(r *Runbook) string { return r.Name })
+	return find(p, "runbook", p.Runbooks, name, func(r *Runbook) string { return r.Name })
 }
 
 // Notice finds a notice rule by name, or nil.
 func (p *Plan) Notice(name string) *Notice {
-	return find(p.Notices, name, func(n *Notice) string { return n.Name })
+	return find(p, "notice", p.Notices, name, func(n *Notice) string { return n.Name })
 }
 
 // DataClass finds a class of data by name, or nil.
 func (p *Plan) DataClass(name string) *DataClass {
-	return find(p.Data, name, func(d *DataClass) string { return d.Name })
+	return find(p, "data", p.Data, name, func(d *DataClass) string { return d.Name })
 }
 
 // Country is where a node stands: its own, or its site's; "" when neither says.
@@ -101,9 +101,14 @@ func (f *Function) IsCritical() bool {
 	return f.MTD.Known()
 }
 
-func find[T any](list []T, name string, of func(*T) string) *T {
+// find looks a name up; where the plan was made or changed by hand, and not
+// read, the list itself is searched.
+func find[T any](p *Plan, kind string, list []T, name string, of func(*T) string) *T {
 	if name == "" {
 		return nil
+	}
+	if i, ok := p.names[kind][name]; ok && i < len(list) && of(&list[i]) == name {
+		return &list[i]
 	}
 	for i := range list {
 		if of(&list[i]) == name {
