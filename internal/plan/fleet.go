@@ -4,7 +4,7 @@ package plan
 type Site struct {
 	Name     string   `yaml:"name" json:"name" jsonschema:"required"`
 	Supplier string   `yaml:"supplier,omitempty" json:"supplier,omitempty" ref:"supplier"`
-	Country  string   `yaml:"country,omitempty" json:"country,omitempty" jsonschema_description:"ISO 3166-1 code."`
+	Country  string   `yaml:"country,omitempty" json:"country,omitempty" is:"country" jsonschema_description:"ISO 3166-1 code."`
 	Source   []Source `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
@@ -15,7 +15,7 @@ type Node struct {
 	Supplier   string   `yaml:"supplier,omitempty" json:"supplier,omitempty" ref:"supplier"`
 	Account    string   `yaml:"account,omitempty" json:"account,omitempty" jsonschema_description:"Account at the supplier; what shares it is lost with it."`
 	Site       string   `yaml:"site,omitempty" json:"site,omitempty" ref:"site"`
-	Country    string   `yaml:"country,omitempty" json:"country,omitempty" jsonschema_description:"ISO 3166-1 code, where no site says it."`
+	Country    string   `yaml:"country,omitempty" json:"country,omitempty" is:"country" jsonschema_description:"ISO 3166-1 code, where no site says it."`
 	Roles      []string `yaml:"roles,omitempty" json:"roles,omitempty" jsonschema:"enum=gateway,enum=fleet,enum=inference,enum=witness,enum=database,enum=showroom,enum=backup"`
 	Stack      string   `yaml:"stack,omitempty" json:"stack,omitempty" jsonschema_description:"How services run here, such as systemd+caddy or compose+traefik; a fallback with another stack is another product."`
 	Isolated   bool     `yaml:"isolated,omitempty" json:"isolated,omitempty" jsonschema_description:"Shares no network, secret, control plane or vote with the others."`
@@ -40,7 +40,7 @@ type SSH struct {
 type Supplier struct {
 	Name         string        `yaml:"name" json:"name" jsonschema:"required"`
 	Title        string        `yaml:"title,omitempty" json:"title,omitempty"`
-	Jurisdiction string        `yaml:"jurisdiction,omitempty" json:"jurisdiction,omitempty" jsonschema_description:"ISO 3166-1 code of the law it obeys."`
+	Jurisdiction string        `yaml:"jurisdiction,omitempty" json:"jurisdiction,omitempty" is:"country" jsonschema_description:"ISO 3166-1 code of the law it obeys."`
 	Provides     []string      `yaml:"provides,omitempty" json:"provides,omitempty" jsonschema:"enum=hosting,enum=storage,enum=inference,enum=dns,enum=domain,enum=certificates,enum=mail,enum=mail-relay,enum=password-manager,enum=telephony,enum=insurance,enum=certification,enum=monitoring,enum=contractor"`
 	Critical     *bool         `yaml:"critical,omitempty" json:"critical,omitempty" jsonschema_description:"Whether the plan lists it as critical."`
 	Retains      *bool         `yaml:"retains_data,omitempty" json:"retains_data,omitempty" jsonschema_description:"Whether it keeps what it is sent."`
@@ -126,7 +126,7 @@ type DataClass struct {
 	Name     string   `yaml:"name" json:"name" jsonschema:"required"`
 	Title    string   `yaml:"title,omitempty" json:"title,omitempty"`
 	Personal bool     `yaml:"personal,omitempty" json:"personal,omitempty"`
-	Stays    []string `yaml:"stays_in,omitempty" json:"stays_in,omitempty" jsonschema_description:"Countries, or EEA, EU, that it may not leave."`
+	Stays    []string `yaml:"stays_in,omitempty" json:"stays_in,omitempty" is:"countries" jsonschema_description:"Countries, or EEA, EU, that it may not leave."`
 	Rebuilt  string   `yaml:"rebuilt_from,omitempty" json:"rebuilt_from,omitempty" jsonschema_description:"Why it needs no backup: what it can be made from again."`
 	Source   []Source `yaml:"source,omitempty" json:"source,omitempty"`
 }
@@ -157,7 +157,7 @@ type BackupTarget struct {
 	Account   string `yaml:"account,omitempty" json:"account,omitempty"`
 	Site      string `yaml:"site,omitempty" json:"site,omitempty" ref:"site"`
 	Node      string `yaml:"node,omitempty" json:"node,omitempty" ref:"node"`
-	Country   string `yaml:"country,omitempty" json:"country,omitempty"`
+	Country   string `yaml:"country,omitempty" json:"country,omitempty" is:"country"`
 	Immutable *bool  `yaml:"immutable,omitempty" json:"immutable,omitempty" jsonschema_description:"Object lock or append-only: nobody with the node's credentials can remove it."`
 }
 

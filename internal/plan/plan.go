@@ -14,8 +14,8 @@ import (
 // File is a fleet file as written. Every list is of named things; names are
 // unique in their list, and a field with a `ref` tag holds names of that list.
 type File struct {
-	Version      int            `yaml:"version" json:"version" jsonschema:"enum=1" jsonschema_description:"Version of this format; 1."`
-	Organisation Organisation   `yaml:"organisation" json:"organisation"`
+	Version      int            `yaml:"version" json:"version" jsonschema:"required,enum=1" jsonschema_description:"Version of this format; 1."`
+	Organisation Organisation   `yaml:"organisation" json:"organisation" jsonschema:"required"`
 	Documents    []Document     `yaml:"documents,omitempty" json:"documents,omitempty" jsonschema_description:"The documents that this plan comes from or publishes: policies, plans, contracts."`
 	People       []Person       `yaml:"people,omitempty" json:"people,omitempty"`
 	Sites        []Site         `yaml:"sites,omitempty" json:"sites,omitempty"`
@@ -40,8 +40,8 @@ type File struct {
 type Organisation struct {
 	Name         string   `yaml:"name" json:"name" jsonschema:"required"`
 	Registration string   `yaml:"registration,omitempty" json:"registration,omitempty"`
-	Country      string   `yaml:"country,omitempty" json:"country,omitempty" jsonschema_description:"ISO 3166-1 code of its seat, such as GB."`
-	Home         []string `yaml:"home,omitempty" json:"home,omitempty" jsonschema_description:"Countries where its data may be without more ado: ISO 3166-1 codes, or EEA, EU."`
+	Country      string   `yaml:"country,omitempty" json:"country,omitempty" is:"country" jsonschema_description:"ISO 3166-1 code of its seat, such as GB."`
+	Home         []string `yaml:"home,omitempty" json:"home,omitempty" is:"countries" jsonschema_description:"Countries where its data may be without more ado: ISO 3166-1 codes, or EEA, EU."`
 	Operators    []string `yaml:"operators,omitempty" json:"operators,omitempty" ref:"person" jsonschema_description:"Who operates the systems, and recovers functions that name nobody."`
 	Owner        string   `yaml:"owner,omitempty" json:"owner,omitempty" ref:"person" jsonschema_description:"Who owns the plan and answers for it."`
 	Approvers    []string `yaml:"approvers,omitempty" json:"approvers,omitempty" ref:"person" jsonschema_description:"Who approves the plan; not the owner alone."`

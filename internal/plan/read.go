@@ -241,8 +241,8 @@ func (r *reader) word(n *yaml.Node, s *shape, in *field) {
 	case strings.ContainsFunc(text, func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\t' }):
 		r.wrong(n, "plan-value", "There is a control character in the text.", "Remove it.")
 	case in == nil:
-	case in.name == "name" && (strings.TrimSpace(text) != text || strings.ContainsAny(text, "\n\t\"") || utf8.RuneCountInString(text) > 100):
-		r.wrong(n, "plan-name", "This is no name.", "Write at most 100 characters on one line, without quotes inside.")
+	case in.name == "name" && (strings.TrimSpace(text) != text || strings.ContainsAny(text, "\n\t") || utf8.RuneCountInString(text) > 100):
+		r.wrong(n, "plan-name", "This is no name.", "Write at most 100 characters on one line.")
 	case in.required && strings.TrimSpace(text) == "":
 		r.wrong(n, "plan-required", fmt.Sprintf("The field %q is empty.", in.name), "Write "+in.shape.expects()+in.choices()+".")
 	case len(in.enum) > 0 && !slices.Contains(in.enum, text):

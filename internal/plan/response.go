@@ -15,7 +15,7 @@ type Client struct {
 type Notice struct {
 	Name        string    `yaml:"name" json:"name" jsonschema:"required"`
 	Event       string    `yaml:"event" json:"event" jsonschema:"required,enum=outage,enum=security-incident,enum=personal-data-breach,enum=vulnerability-report,enum=supplier-loss,enum=person-away"`
-	To          string    `yaml:"to" json:"to" jsonschema:"required" jsonschema_description:"clients, regulator, reporter, staff, management, insurer, or the name of a client, person or supplier."`
+	To          string    `yaml:"to" json:"to" jsonschema:"required" ref:"client,person,supplier" words:"clients,regulator,reporter,staff,management,insurer" jsonschema_description:"clients, regulator, reporter, staff, management, insurer, or the name of a client, person or supplier."`
 	Within      Span      `yaml:"within,omitempty" json:"within,omitzero"`
 	From        string    `yaml:"from,omitempty" json:"from,omitempty" jsonschema:"enum=start,enum=detection,enum=awareness,enum=confirmation,enum=scope-known,enum=containment"`
 	UpdateEvery Span      `yaml:"update_every,omitempty" json:"update_every,omitzero"`
@@ -38,7 +38,7 @@ type Scenario struct {
 	Name          string   `yaml:"name" json:"name" jsonschema:"required"`
 	Title         string   `yaml:"title,omitempty" json:"title,omitempty"`
 	Kind          string   `yaml:"kind,omitempty" json:"kind,omitempty" jsonschema:"enum=node-loss,enum=site-loss,enum=supplier-loss,enum=person-away,enum=security,enum=premises,enum=data-loss,enum=planned"`
-	Loses         []string `yaml:"loses,omitempty" json:"loses,omitempty" jsonschema_description:"Names of the nodes, sites, suppliers, people or functions that are lost."`
+	Loses         []string `yaml:"loses,omitempty" json:"loses,omitempty" ref:"node,site,supplier,person,function" jsonschema_description:"Names of the nodes, sites, suppliers, people or functions that are lost."`
 	Signals       []Signal `yaml:"signals,omitempty" json:"signals,omitempty" jsonschema_description:"What shows that it has happened."`
 	DetectWithin  Span     `yaml:"detect_within,omitempty" json:"detect_within,omitzero"`
 	ConfirmWithin Span     `yaml:"confirm_within,omitempty" json:"confirm_within,omitzero" jsonschema_description:"How long from detection until somebody has to say that it is so."`
@@ -51,7 +51,7 @@ type Scenario struct {
 // Signal is an observation that something is lost.
 type Signal struct {
 	Kind string `yaml:"kind" json:"kind" jsonschema:"required,enum=probe,enum=peer,enum=ssh,enum=status-page,enum=alarm,enum=report,enum=check-in,enum=scanner"`
-	By   string `yaml:"by,omitempty" json:"by,omitempty" jsonschema_description:"Name of the node, person or supplier that gives it."`
+	By   string `yaml:"by,omitempty" json:"by,omitempty" ref:"node,person,supplier" jsonschema_description:"Name of the node, person or supplier that gives it."`
 }
 
 // RecoveryPlan brings functions back, step by step.
@@ -88,7 +88,7 @@ type Runbook struct {
 	Name        string   `yaml:"name" json:"name" jsonschema:"required"`
 	Title       string   `yaml:"title,omitempty" json:"title,omitempty"`
 	File        string   `yaml:"file,omitempty" json:"file,omitempty" jsonschema_description:"Path of the Markdown file, relative to the plan."`
-	For         []string `yaml:"for,omitempty" json:"for,omitempty" jsonschema_description:"Names of the functions and scenarios it serves."`
+	For         []string `yaml:"for,omitempty" json:"for,omitempty" ref:"function,scenario" jsonschema_description:"Names of the functions and scenarios it serves."`
 	StoredIn    []string `yaml:"stored_in,omitempty" json:"stored_in,omitempty" ref:"function" jsonschema_description:"Functions that hold it, such as the repository."`
 	Printed     bool     `yaml:"printed,omitempty" json:"printed,omitempty" jsonschema_description:"There is a copy that needs none of the systems."`
 	Owner       string   `yaml:"owner,omitempty" json:"owner,omitempty" ref:"person"`
