@@ -47,6 +47,7 @@ type FunctionOutcome struct {
 	Loss     *Estimate `json:"loss,omitempty"`    // of data, at worst; nil where it has none or nothing can be said
 	LossSays string    `json:"loss_says,omitempty"`
 	Plan     string    `json:"recovery,omitempty"` // recovery plan that brings it back
+	Blocked  []string  `json:"blocked,omitempty"`  // recovery plans that cannot run now, and why
 	Recovery *Estimate `json:"recovery_time,omitempty"`
 	OverRTO  bool      `json:"over_rto,omitempty"`
 	OverMTD  bool      `json:"over_mtd,omitempty"`
@@ -296,6 +297,10 @@ func (w *loss) recovery(f *Function, o *FunctionOutcome) {
 		if !slices.Contains(r.Functions, f.Name) || !w.applies(r) {
 			continue
 		}
+		if why := w.blocked(r); why != "" {
+			o.Blocked = append(o.Blocked, fmt.Sprintf("%s: %s", r.Name, why))
+			continue
+		}
 		e := w.p.RecoveryTime(r, f, w.m)
 		if o.Recovery == nil || e.Total < o.Recovery.Total {
 			o.Plan, o.Recovery = r.Name, &e
@@ -329,6 +334,30 @@ func (w *loss) applies(r *RecoveryPlan) bool {
 		}
 	}
 	return !named
+}
+
+// blocked is why a recovery plan cannot run now, or "": a step needs what is
+// lost, and the plan itself does not bring it back before.
+func (w *loss) blocked(r *RecoveryPlan) string {
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		switch {
+		case s.Supplier != "" && w.gone[Thing{KindSupplier, s.Supplier}]:
+			return fmt.Sprintf("its step %s needs supplier %s", s.Name, s.Supplier)
+		case s.Node != "" && w.gone[Thing{KindNode, s.Node}] && s.Kind != "fence" && s.Kind != "isolate" && s.Kind != "capture" && s.Kind != "wipe" && s.Kind != "failback":
+			return fmt.Sprintf("its step %s needs node %s", s.Name, s.Node)
+		case len(s.By) > 0 && !slices.ContainsFunc(s.By, func(name string) bool { return w.present(name, nil) }):
+			return fmt.Sprintf("its step %s needs %s", s.Name, strings.Join(s.By, " or "))
+		case len(s.Approve) > 0 && !slices.ContainsFunc(s.Approve, func(name string) bool { return w.present(name, nil) }):
+			return fmt.Sprintf("its step %s needs the approval of %s", s.Name, strings.Join(s.Approve, " or "))
+		}
+		for _, name := range s.Uses {
+			if o := w.states[name]; o != nil && o.State == Down && !slices.Contains(r.Functions, name) {
+				return fmt.Sprintf("its step %s uses %s, which is down", s.Name, name)
+			}
+		}
+	}
+	return ""
 }
 
 // worstLoss is the least that can be lost with the backups that are left.
@@ -403,6 +432,8 @@ func (w *loss) notices() (out []Due) {
 func (w *loss) uncovered(o *Outcome) (out []string) {
 	for _, f := range o.Functions {
 		switch {
+		case f.State == Down && f.Plan == "" && len(f.Blocked) > 0:
+			out = append(out, fmt.Sprintf("%s is down, and what would bring it back cannot run: %s.", f.Name, strings.Join(f.Blocked, "; ")))
 		case f.State == Down && f.Plan == "":
 			out = append(out, fmt.Sprintf("%s is down: no fallback carries it and no recovery plan brings it back.", f.Name))
 		case f.State == Down && f.OverMTD:

@@ -85,6 +85,9 @@ func TestALossSaysClocksDataRecoveryAndWhatNobodyCovers(t *testing.T) {
 	if o = falls(t, p, "vaultco"); !slices.Equal(o.Backups, []string{"nightly"}) || states(o) != "archive unplaced" {
 		t.Errorf("without the vault: %+v", o)
 	}
+	if o = falls(t, p, "nordhost"); !strings.Contains(strings.Join(o.Uncovered, "\n"), "database is down, and what would bring it back cannot run: rebuild: its step order needs supplier nordhost.") {
+		t.Errorf("without the supplier that the recovery needs:\n%s", strings.Join(o.Uncovered, "\n"))
+	}
 	o = falls(t, p, "nordhost", "vaultco")
 	if all = strings.Join(o.Uncovered, "\n"); !strings.Contains(all, "The data of database: all of it: its backups are lost too") {
 		t.Errorf("without both:\n%s", all)
@@ -120,6 +123,35 @@ functions:
 	}
 	if o = falls(t, p, "one", "cloud"); !strings.Contains(states(o), "desk down") || !strings.Contains(states(o), "portal down") {
 		t.Errorf("%s", states(o))
+	}
+}
+
+func TestARecoveryPlanThatNeedsWhatIsLostCannotRun(t *testing.T) {
+	t.Parallel()
+	for step, want := range map[string]string{
+		"{name: s, kind: restore, by: [zoe]}":                "its step s needs zoe",
+		"{name: s, kind: decide, approved_by: [zoe]}":        "its step s needs the approval of zoe",
+		"{name: s, kind: rebuild, uses: [git]}":              "its step s uses git, which is down",
+		"{name: s, kind: start, node: two}":                  "its step s needs node two",
+		"{name: s, kind: provision, supplier: host}":         "its step s needs supplier host",
+		"{name: s, kind: fence, node: one, by: [yan]}":       "",
+		"{name: s, kind: restore, uses: [shop], by: [yan]}":  "",
+		"{name: s, kind: restore, by: [zoe, yan], node: x3}": "",
+	} {
+		p := parse(t, `
+version: 1
+organisation: {name: Library}
+people: [{name: yan}, {name: zoe}]
+suppliers: [{name: host}]
+nodes: [{name: one}, {name: two}, {name: x3}]
+functions: [{name: git, host: [two]}, {name: shop, host: [one]}]
+recovery: [{name: back, functions: [shop], steps: [`+step+`]}]
+`)
+		o := falls(t, p, "one", "two", "host", "zoe")
+		f := o.Functions[slices.IndexFunc(o.Functions, func(f plan.FunctionOutcome) bool { return f.Name == "shop" })]
+		if got := strings.TrimPrefix(strings.Join(f.Blocked, ""), "back: "); got != want || (want == "") != (f.Plan == "back") {
+			t.Errorf("%s: %q, want %q (plan %q)", step, got, want, f.Plan)
+		}
 	}
 }
 
