@@ -43,10 +43,15 @@ func listed(words []string) string {
 
 // these names things of one kind: function "a", or functions "a" and "b".
 func these(singular, plural string, names []string) string {
+	return does(names, singular, plural) + " " + quoted(names)
+}
+
+// does says what one thing does, or what several do.
+func does(names []string, one, several string) string {
 	if len(slices.Compact(slices.Sorted(slices.Values(names)))) == 1 {
-		return singular + " " + quoted(names)
+		return one
 	}
-	return plural + " " + quoted(names)
+	return several
 }
 
 // upper begins a sentence.
