@@ -72,6 +72,7 @@ func namesOf[T any](list []T, of func(*T) string) []string {
 
 // resolve reports names of things that are not there.
 func (p *Plan) resolve(r *reader) {
+	p.resolveCommitments(r)
 	for _, ref := range r.refs {
 		name := ref.node.Value
 		if !slices.Contains(ref.in.words, name) && !p.named(name, ref.in.ref) {

@@ -1,0 +1,142 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/missionopsai/foundry/internal/config"
+	"go.yaml.in/yaml/v4"
+)
+
+// resolveCommitments looks at what only the subject of a commitment decides:
+// what its bounds may be, and whose names it may hold.
+func (p *Plan) resolveCommitments(r *reader) {
+	list := child(r.root, "commitments")
+	if list == nil || list.Kind != yaml.SequenceNode || len(list.Content) != len(p.Commitments) {
+		return
+	}
+	for i := range p.Commitments {
+		c, at := &p.Commitments[i], list.Content[i]
+		if c.Subject == "" {
+			continue // reported as missing
+		}
+		subject, ok := SubjectNamed(c.Subject)
+		if !ok {
+			var names []string
+			for _, s := range subjects {
+				names = append(names, s.Name)
+			}
+			mend := "`foundry plan subjects` lists what can be promised."
+			if near := config.Nearest(c.Subject, names); near != "" {
+				mend = fmt.Sprintf("Did you mean %q?", near)
+			}
+			r.wrong(nodeAt(at, "subject"), "plan-unknown-subject", fmt.Sprintf("There is no subject %q.", short(c.Subject)), mend)
+			continue
+		}
+		r.bounds(c, subject, at)
+		for k, name := range c.Of {
+			if !p.promisable(name, subject) {
+				mend := "Name what the plan lists, or leave `of` out to promise it of all."
+				if near := config.Nearest(name, p.promisables(subject)); near != "" {
+					mend = fmt.Sprintf("Did you mean %q?", near)
+				}
+				r.wrong(nodeAt(at, fmt.Sprintf("of[%d]", k)), "plan-unknown-name", fmt.Sprintf("The plan has nothing named %q that %s could be promised of.", short(name), c.Subject), mend)
+			}
+		}
+	}
+	p.resolveDuties(r)
+}
+
+// bounds wants exactly one bound, of the subject's unit.
+func (r *reader) bounds(c *Commitment, s Subject, at *yaml.Node) {
+	given := []string{}
+	valid := func(field string, bounds ...Bound) {
+		given = append(given, field)
+		for k, b := range bounds {
+			if err := s.Unit.Valid(b); err != nil {
+				n := nodeAt(at, field)
+				if n.Kind == yaml.SequenceNode {
+					n = nodeAt(n, fmt.Sprintf("[%d]", k))
+				}
+				detail, mend := split(err)
+				if mend == "" {
+					detail, mend, _ = strings.Cut(err.Error(), "; ")
+				}
+				r.wrong(n, "plan-bound", sentence(detail), sentence(mend))
+			}
+		}
+	}
+	for _, b := range []struct {
+		field string
+		bound Bound
+	}{{"at_most", c.AtMost}, {"at_least", c.AtLeast}, {"equals", c.Equals}} {
+		if b.bound != "" {
+			valid(b.field, b.bound)
+		}
+	}
+	if len(c.OneOf) > 0 {
+		valid("one_of", boundsOf(c.OneOf)...)
+	}
+	if len(c.NoneOf) > 0 {
+		valid("none_of", boundsOf(c.NoneOf)...)
+	}
+	switch {
+	case len(given) == 0:
+		r.wrong(at, "plan-bound", fmt.Sprintf("The commitment %q promises nothing.", short(c.Name)), "Write one of at_most, at_least, equals, one_of, none_of; where the text gives no number, its word, such as at_most: regularly.")
+	case len(given) > 1:
+		r.wrong(nodeAt(at, given[1]), "plan-bound", fmt.Sprintf("The commitment %q has more than one bound: %s.", short(c.Name), strings.Join(given, ", ")), "Make a commitment of each.")
+	}
+}
+
+func boundsOf(words []string) []Bound {
+	out := make([]Bound, len(words))
+	for i, w := range words {
+		out[i] = Bound(w)
+	}
+	return out
+}
+
+// promisable reports whether a commitment of a subject may name something:
+// any thing of the plan, or what its values are told apart by.
+func (p *Plan) promisable(name string, s Subject) bool {
+	for kind := range kinds {
+		if _, ok := p.names[kind][name]; ok {
+			return true
+		}
+	}
+	return s.Of == "traffic" && trafficOrSecret("TLS", name) || s.Of == "secret" && trafficOrSecret("Hashing", name) || len(p.Says(s.Name, name)) > 0
+}
+
+// trafficOrSecret reports whether a word is one of those by which the
+// protection of traffic or of secrets is told apart.
+func trafficOrSecret(of, word string) bool {
+	words := map[string]string{"TLS": "clients api mail internal database", "Hashing": "passwords session-tokens api-keys recovery-codes"}
+	return strings.Contains(" "+words[of]+" ", " "+word+" ")
+}
+
+func (p *Plan) promisables(s Subject) []string {
+	if _, ok := kinds[s.Of]; ok {
+		return p.Names(s.Of)
+	}
+	var out []string
+	for _, kind := range Kinds() {
+		out = append(out, p.Names(kind)...)
+	}
+	return out
+}
+
+// resolveDuties looks at what duties are about: any thing of the plan.
+func (p *Plan) resolveDuties(r *reader) {
+	for i := range p.Duties {
+		for k, name := range p.Duties[i].Of {
+			if p.named(name, Kinds()) {
+				continue
+			}
+			mend := "Name what the plan lists, or leave `of` out to mean all."
+			if near := config.Nearest(name, p.promisables(Subject{})); near != "" {
+				mend = fmt.Sprintf("Did you mean %q?", near)
+			}
+			r.wrong(nodeAt(r.root, fmt.Sprintf("duties[%d].of[%d]", i, k)), "plan-unknown-name", fmt.Sprintf("The plan has nothing named %q.", short(name)), mend)
+		}
+	}
+}
