@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -107,7 +108,7 @@ func (b *Backups) make(ctx context.Context, w *work) {
 		err = func() (err error) {
 			defer func() {
 				if v := recover(); v != nil {
-					b.o.Log.Error("a run of backups panicked", "panic", fmt.Sprint(v), "run", w.run.ID)
+					b.o.Log.Error("a run of backups panicked", "panic", fmt.Sprint(v), "run", w.run.ID, "stack", string(debug.Stack()))
 					err = problem.New(problem.Internal, "backup-defect", "The run failed by a defect of the program.").WithMend("Tell its makers; the log has the details.")
 				}
 			}()
