@@ -247,3 +247,11 @@ func yes(text string) (bool, bool) {
 	}
 	return false, false
 }
+
+// CountriesOf lists the countries that codes and groups such as EEA name.
+func CountriesOf(words ...string) (out []string) {
+	for _, j := range set(words...).All() {
+		out = append(out, string(j))
+	}
+	return out
+}
