@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -68,28 +69,77 @@ var clockSums = []Rule{
 func rpoUnreachable(c *Context) {
 	for i := range c.Functions {
 		f := &c.Functions[i]
-		if !f.RPO.Known() {
-			continue
-		}
 		b, worst := c.worstLoss(f)
-		if b == nil || worst.Total <= f.RPO.Longest() {
+		if b == nil {
 			continue
 		}
-		// The interval alone spends the RPO: every run takes some time.
-		certain := b.Continuous.Known() || firmWithout(worst, "failed run") >= f.RPO.Longest()
-		path := at("backups", c.backupIndex(b), "every")
-		if b.Continuous.Known() {
-			path = at("backups", c.backupIndex(b), "continuous")
-		}
-		found := c.Report(at("functions", i, "rpo"), about("function", f.Name), "With backup %q, up to %s of %q can be lost (%s); its RPO is %s.",
-			b.Name, plan.FormatDuration(worst.Total), f.Name, sum(worst), f.RPO).With(path).Assuming(worst.Assumptions...)
-		switch {
-		case len(f.Host) > 1 || hasReplica(f):
-			found.As(Warning).Saying("A replica loses less when a node does, and nothing less when data are deleted, corrupted or encrypted: ship the log of %q continuously, or back up more often.", b.Name)
-		case !certain:
-			found.As(Warning)
+		if f.RPO.Known() && worst.Total > f.RPO.Longest() {
+			found := c.Report(at("functions", i, "rpo"), about("function", f.Name), "With backup %q, up to %s of %q can be lost (%s); its RPO is %s.",
+				b.Name, plan.FormatDuration(worst.Total), f.Name, sum(worst), f.RPO).With(c.intervalPath(b)).Assuming(worst.Assumptions...)
+			c.gradeLoss(found, f, b, worst, f.RPO)
 		}
 	}
+	for i := range c.Commitments {
+		if promise := &c.Commitments[i]; promise.Subject == "function.rpo" {
+			c.promisedRPO(i, promise)
+		}
+	}
+}
+
+// promisedRPO compares a promise with the backups of the functions that state
+// no RPO of their own; the worst of them is told.
+func (c *Context) promisedRPO(i int, promise *plan.Commitment) {
+	bound, err := plan.ParseSpan(string(cmp.Or(promise.AtMost, promise.Equals)))
+	if err != nil || !bound.Known() {
+		return
+	}
+	var worst plan.Estimate
+	var which *plan.Function
+	var with *plan.Backup
+	var paths []string
+	byName(c.Functions, functionName, func(_ int, f *plan.Function) {
+		if f.RPO.Known() || len(promise.Of) > 0 && !slices.Contains(promise.Of, f.Name) {
+			return
+		}
+		b, e := c.worstLoss(f)
+		if b == nil || e.Total <= bound.Longest() {
+			return
+		}
+		if path := c.intervalPath(b); !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+		if which == nil || e.Total > worst.Total {
+			which, with, worst = f, b, e
+		}
+	})
+	if which == nil {
+		return
+	}
+	slices.Sort(paths)
+	found := c.Report(boundPath(i, promise), about("commitment", promise.Name), "%q promises that %s of data are lost at most; with backup %q up to %s of %q can be lost (%s).",
+		promise.Name, bound, with.Name, plan.FormatDuration(worst.Total), which.Name, sum(worst)).With(paths...).Assuming(worst.Assumptions...)
+	c.gradeLoss(found, which, with, worst, bound)
+}
+
+// gradeLoss makes a loss that is only possible, or that a replica makes
+// smaller, a warning.
+func (c *Context) gradeLoss(found *Finding, f *plan.Function, b *plan.Backup, worst plan.Estimate, bound plan.Span) {
+	switch {
+	case len(f.Host) > 1 || hasReplica(f):
+		found.As(Warning).Saying("A replica loses less when a node does, and nothing less when data are deleted, corrupted or encrypted: ship the log of %q continuously, or back up more often.", b.Name)
+	case b.Continuous.Known() || firmWithout(worst, "failed run") >= bound.Longest():
+		// An interval that spends the whole bound leaves no time for any run.
+	default:
+		found.As(Warning)
+	}
+}
+
+func (c *Context) intervalPath(b *plan.Backup) string {
+	field := "every"
+	if b.Continuous.Known() {
+		field = "continuous"
+	}
+	return at("backups", slices.IndexFunc(c.Backups, func(x plan.Backup) bool { return x.Name == b.Name }), field)
 }
 
 func hasReplica(f *plan.Function) bool {
@@ -120,10 +170,6 @@ func (c *Context) worstLoss(f *plan.Function) (worst *plan.Backup, loss plan.Est
 		}
 	}
 	return worst, loss
-}
-
-func (c *Context) backupIndex(b *plan.Backup) int {
-	return slices.IndexFunc(c.Backups, func(x plan.Backup) bool { return x.Name == b.Name })
 }
 
 func firmWithout(e plan.Estimate, part string) (total time.Duration) {
@@ -234,14 +280,6 @@ func rtoSpendsAnothersMTD(c *Context) {
 			alone[people[0]] = append(alone[people[0]], i)
 		}
 	}
-	together := map[[2]string]bool{}
-	for _, r := range c.Recovery {
-		for _, a := range r.Functions {
-			for _, b := range r.Functions {
-				together[[2]string{a, b}] = true
-			}
-		}
-	}
 	byName(c.People, func(p *plan.Person) string { return p.Name }, func(i int, person *plan.Person) {
 		tightest, spent, paths := -1, []string(nil), []string(nil)
 		for _, j := range alone[person.Name] {
@@ -251,7 +289,7 @@ func rtoSpendsAnothersMTD(c *Context) {
 			}
 			var by, at []string
 			for _, k := range alone[person.Name] {
-				if g := &c.Functions[k]; k != j && g.RTO.Known() && g.RTO.Longest() >= f.MTD.Longest() && !together[[2]string{f.Name, g.Name}] && !slices.Contains(g.Needs, f.Name) {
+				if g := &c.Functions[k]; k != j && g.RTO.Known() && g.RTO.Longest() >= f.MTD.Longest() && !c.goesFirst(f.Name, g.Name) && !slices.Contains(g.Needs, f.Name) {
 					by, at = append(by, fmt.Sprintf("%q (%s)", g.Name, g.RTO)), append(at, fmt.Sprintf("functions[%d].rto", k))
 				}
 			}
@@ -266,6 +304,23 @@ func rtoSpendsAnothersMTD(c *Context) {
 		f := &c.Functions[tightest]
 		c.Report(at("functions", tightest, "mtd"), about("person", person.Name), "%q alone recovers %q, which may be down for %s at most, and may by its RTO spend as long on %s.", person.Name, f.Name, f.MTD, listed(spent)).
 			With(at("people", i)).With(paths...)
+	})
+}
+
+// goesFirst reports whether a recovery plan of both has a step of its own for
+// the first before any that names the second.
+func (c *Context) goesFirst(first, second string) bool {
+	return slices.ContainsFunc(c.Recovery, func(r plan.RecoveryPlan) bool {
+		if !slices.Contains(r.Functions, first) || !slices.Contains(r.Functions, second) {
+			return false
+		}
+		for _, s := range r.Steps {
+			has, other := slices.Contains(s.Functions, first), slices.Contains(s.Functions, second)
+			if has || other {
+				return has && !other
+			}
+		}
+		return false
 	})
 }
 
