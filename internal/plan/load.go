@@ -104,7 +104,9 @@ func parse(path string, text []byte) (*Plan, *reader, error) {
 	r := &reader{root: root, text: p.src}
 	r.value(root, reflect.ValueOf(&p.File).Elem(), shapes(), nil, 0)
 	p.index()
-	p.resolve(r)
+	if !r.full() {
+		p.resolve(r)
+	}
 	return p, r, nil
 }
 
@@ -113,7 +115,7 @@ func (r *reader) mistakes(p *Plan) error {
 	if len(r.found) == 0 {
 		return nil
 	}
-	out := &Mistakes{File: p.Path, Text: p.Text}
+	out := &Mistakes{File: p.Path, Text: p.Text, Abandoned: r.full()}
 	for i := range r.found {
 		f := &r.found[i]
 		m := Mistake{Code: f.code, Detail: f.detail, Mend: f.mend, Place: r.text.place(f.node, nil)}

@@ -26,6 +26,8 @@ type Mistakes struct {
 	Text []byte
 	List []Mistake
 	More int // how many more there are
+
+	Abandoned bool // there are so many that the rest was not looked at
 }
 
 // maxMistakes bounds how many are shown: who pastes the wrong file needs few.
@@ -49,6 +51,8 @@ func (m *Mistakes) Problem() *problem.Error {
 	}
 	detail := first.Detail
 	switch n := len(m.List) - 1 + m.More; {
+	case m.Abandoned:
+		detail += fmt.Sprintf(" There are more than %d more mistakes.", n)
 	case n == 1:
 		detail += " There is one more mistake."
 	case n > 1:

@@ -41,10 +41,16 @@ func (r *reader) wrong(n *yaml.Node, code, detail, mend string) *mistakeAt {
 	return &r.found[len(r.found)-1]
 }
 
+// full reports that there is no point in looking for more: this is some other
+// file, and each mistake costs time.
+func (r *reader) full() bool { return len(r.found) >= 10*maxMistakes }
+
 // value reads one node into v. in is the field that holds it, for what its
 // values may be.
 func (r *reader) value(n *yaml.Node, v reflect.Value, s *shape, in *field, depth int) {
 	switch {
+	case r.full():
+		return
 	case depth > maxDepth:
 		r.wrong(n, "plan-depth", "The file is nested too deeply.", "A plan has no more than a few levels.")
 		return
@@ -103,7 +109,7 @@ func (r *reader) fields(n *yaml.Node, v reflect.Value, s *shape, depth int) {
 		return
 	}
 	seen := make([]*yaml.Node, len(s.fields))
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Kind != yaml.ScalarNode || key.Anchor != "" || key.Style&yaml.TaggedStyle != 0 || key.Tag == "!!merge" {
 			r.wrong(key, "plan-key", "This is not a plain field name.", "Write one of: "+strings.Join(s.names(), ", ")+".")
@@ -156,7 +162,7 @@ func (r *reader) list(n *yaml.Node, v reflect.Value, s *shape, in *field, depth 
 		if name == nil || name.Kind != yaml.ScalarNode {
 			continue
 		}
-		if first := names[name.Value]; first != nil {
+		if first := names[name.Value]; first != nil && !r.full() {
 			r.wrong(name, "plan-name-twice", fmt.Sprintf("The name %q is given twice in this list.", short(name.Value)), "Give each its own name.").also = first
 		}
 		names[name.Value] = name
@@ -170,7 +176,7 @@ func (r *reader) mapping(n *yaml.Node, v reflect.Value, s *shape, depth int) {
 	}
 	v.Set(reflect.MakeMap(s.typ))
 	seen := map[string]*yaml.Node{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 		key := n.Content[i]
 		if key.Kind != yaml.ScalarNode || key.Anchor != "" || key.Style&yaml.TaggedStyle != 0 || key.Tag == "!!merge" {
 			r.wrong(key, "plan-key", "This is not a plain name.", "Write a word.")

@@ -108,7 +108,7 @@ func (p *Plan) unknown(name string, in *field) (detail, mend string) {
 		words, lists = append(words, kindWord(kind)), append(lists, kinds[kind]+":")
 		there = append(there, p.Names(kind)...)
 	}
-	there = append(there, in.words...)
+	there = slices.DeleteFunc(append(there, in.words...), func(name string) bool { return name == "" })
 	if len(words) > 4 {
 		words = []string{"thing"}
 		lists = []string{"its list"}

@@ -106,6 +106,7 @@ func placeOf(text []byte, at int) Place {
 // fits is taken.
 var mends = []struct{ message, says, mend string }{
 	{"mapping values are not allowed", "A colon stands where no field can begin.", "Check the indentation of this line and the one before, and put text that contains \": \" in quotes."},
+	{"tab character", "A tab is used to indent.", "Indent with spaces, not tabs."},
 	{"cannot start any token", "This character cannot begin a value.", "Indent with spaces, not tabs, and put text that begins with @, ` or % in quotes."},
 	{"expected ',' or ']'", "A list that was opened with [ does not end.", "Add the missing ] or a comma."},
 	{"expected ',' or '}'", "Fields that were opened with { do not end.", "Add the missing } or a comma."},
