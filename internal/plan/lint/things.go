@@ -138,6 +138,8 @@ func sectionSubject(path, above string) string {
 		return "disclosure"
 	case "security.hashing":
 		return "hashing"
+	case "security.encryption":
+		return "data at rest"
 	}
 	return above
 }
