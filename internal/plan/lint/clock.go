@@ -48,7 +48,7 @@ var clockRules = []Rule{
 		ID: "acknowledgement-slower-than-fix", Title: "A report is read later than it must be mended", Group: "clocks", Severity: Warning,
 		Why:    "A weakness that somebody reports on a Friday may be read after the time in which it should have been mended.",
 		Mend:   "Acknowledge faster than the shortest time for mending, in hours of the calendar, or write that the time for mending starts with the acknowledgement.",
-		Source: "ISO/IEC 27001:2022, A.8.8; ISO/IEC 29147:2018, 6.4",
+		Source: "ISO/IEC 27001:2022, A.8.8; ISO/IEC 29147:2018, 6",
 		check:  acknowledgementSlower,
 	},
 	{

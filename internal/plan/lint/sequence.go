@@ -12,10 +12,9 @@ import (
 var sequenceRules = []Rule{
 	{
 		ID: "no-fencing", Title: "Nothing stops the old node before the new one takes over", Group: "sequence", Severity: Error,
-		Why:    "A node that cannot be reached may still run. When it comes back, or clients still reach it, two copies accept writes, and one of them is lost.",
-		Mend:   "Add a step of kind fence before it: switch the old node off in its supplier's panel, or withdraw its credentials and its address.",
-		Source: "NIST SP 800-34 r1, 4.3",
-		check:  noFencing,
+		Why:   "A node that cannot be reached may still run. When it comes back, or clients still reach it, two copies accept writes, and one of them is lost.",
+		Mend:  "Add a step of kind fence before it: switch the old node off in its supplier's panel, or withdraw its credentials and its address.",
+		check: noFencing,
 	},
 	{
 		ID: "no-failback", Title: "No way back from the fallback", Group: "sequence", Severity: Warning,
@@ -26,10 +25,9 @@ var sequenceRules = []Rule{
 	},
 	{
 		ID: "no-reconciliation", Title: "Lost writes are not looked for", Group: "sequence", Severity: Warning,
-		Why:    "What was written after the recovered point is gone, but other systems, mails and people still count on it. If nobody compares, the difference is found by a client.",
-		Mend:   "Add a step of kind reconcile after the restore: which records of others (mail, payments, clients) show what is missing, and who enters it again.",
-		Source: "NIST SP 800-34 r1, 4.4",
-		check:  noReconciliation,
+		Why:   "What was written after the recovered point is gone, but other systems, mails and people still count on it. If nobody compares, the difference is found by a client.",
+		Mend:  "Add a step of kind reconcile after the restore: which records of others (mail, payments, clients) show what is missing, and who enters it again.",
+		check: noReconciliation,
 	},
 	{
 		ID: "supplier-judges-itself", Title: "What is lost is asked whether it is lost", Group: "sequence", Severity: Warning,
@@ -47,7 +45,7 @@ var sequenceRules = []Rule{
 		ID: "dns-before-validation", Title: "Names are redirected before anything is validated", Group: "sequence", Severity: Error,
 		Why:    "Clients are sent to a system that nobody has tried; a wrong restore is then written to.",
 		Mend:   "Add a step of kind validate before the step of kind dns, and let it use the probes of the function.",
-		Source: "NIST SP 800-34 r1, 4.4.2",
+		Source: "NIST SP 800-34 r1, 4.4 (validation testing)",
 		check:  dnsBeforeValidation,
 	},
 	{
