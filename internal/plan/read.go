@@ -226,7 +226,7 @@ func (r *reader) single(n *yaml.Node, v reflect.Value, s *shape, in *field) {
 		}
 		v.SetFloat(x)
 	case reflect.String:
-		if n.Tag == "!!bool" || n.Tag == "!!binary" {
+		if n.Tag == "!!binary" || n.Tag == "!!bool" && s.typ != reflect.TypeFor[Bound]() {
 			bad(fmt.Sprintf("Write %q, in quotes.", short(n.Value)))
 			return
 		}

@@ -28,6 +28,7 @@ type field struct {
 	enum     []string
 	ref      []string // kinds of things that it may name
 	words    []string // what it may hold besides names
+	says     string   // its description
 	is       string   // "country": ISO 3166-1 codes; "countries": groups of them too
 }
 
@@ -58,7 +59,7 @@ func shapeOf(t reflect.Type, known map[reflect.Type]*shape) *shape {
 			if !f.IsExported() || name == "" || name == "-" {
 				continue
 			}
-			out := field{name: name, index: f.Index, shape: shapeOf(f.Type, known), is: f.Tag.Get("is"), ref: list(f.Tag.Get("ref")), words: list(f.Tag.Get("words"))}
+			out := field{name: name, index: f.Index, shape: shapeOf(f.Type, known), is: f.Tag.Get("is"), says: f.Tag.Get("jsonschema_description"), ref: list(f.Tag.Get("ref")), words: list(f.Tag.Get("words"))}
 			for _, option := range strings.Split(f.Tag.Get("jsonschema"), ",") {
 				if value, ok := strings.CutPrefix(option, "enum="); ok {
 					out.enum = append(out.enum, value)
