@@ -726,3 +726,28 @@ func TestWhileArchivingIsBlockedTheLossGrowsAndPeopleAreTold(t *testing.T) {
 		t.Fatalf("behind the objective: %+v", s.CanRestore)
 	}
 }
+
+// Backups write sentinels while the node does: none fails, and none is missing.
+func TestSentinelsAreWrittenOneAfterTheOther(t *testing.T) {
+	h := newHouse(t, nil)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 10 {
+				if err := h.b.beat(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	list, err := sentinelsUntil(t.Context(), h.db, time.Now().Add(time.Hour), 1000)
+	if err != nil || len(list) < 80 {
+		t.Fatalf("%d sentinels, %v", len(list), err)
+	}
+	for i := 1; i < len(list); i++ {
+		if a, b := list[i-1], list[i]; b.ID != a.ID+1 || b.At.Before(a.At) {
+			t.Fatalf("sentinel %d of %s follows %d of %s", b.ID, b.At, a.ID, a.At)
+		}
+	}
+}

@@ -236,6 +236,11 @@ func (b *Backups) writeSentinel(ctx context.Context) (s scratch.Sentinel, err er
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce) // never fails
 	err = b.onPlatform(ctx, func(tx pgx.Tx) error {
+		// One after the other, here and on other nodes: numbers and times are
+		// in the order in which they are committed.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('backup_sentinels'))`); err != nil {
+			return err
+		}
 		return tx.QueryRow(ctx, `INSERT INTO backup_sentinels (id, nonce) SELECT coalesce(max(id), 0) + 1, $1 FROM backup_sentinels
 			RETURNING id, at, wal_lsn::text, nonce`, nonce).Scan(&s.ID, &s.At, &s.LSN, &s.Nonce)
 	})
