@@ -331,7 +331,7 @@ func tighter(a, b *plan.Function) bool {
 func functionWithoutRPO(c *Context) {
 	for i := range c.Functions {
 		f := &c.Functions[i]
-		keeps := stateful(f) || len(c.BackupsOf(f)) > 0
+		keeps := needsData(f) || len(c.BackupsOf(f)) > 0
 		if f.RPO.Known() || !keeps && (!f.IsCritical() || slices.Contains(passing, f.Kind)) {
 			continue
 		}

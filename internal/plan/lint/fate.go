@@ -119,14 +119,14 @@ func (c *Context) carried(f *plan.Function, t plan.Thing) bool {
 func carries(f *plan.Function, fb *plan.Fallback) bool {
 	return (fb.State == "hot" || fb.State == "warm") &&
 		!(fb.Serves == "non-critical" && f.IsCritical()) &&
-		(fb.Data == "replica" || !stateful(f))
+		(fb.Data == "replica" || !needsData(f))
 }
 
 // passing are the kinds of functions that keep nothing: what they handle
 // passes through them.
 var passing = []string{"inference", "dns", "certificates", "monitoring", "status-page"}
 
-// stateful reports whether a function keeps data that a fallback would need.
-func stateful(f *plan.Function) bool {
+// needsData reports whether a function keeps data that a fallback would need.
+func needsData(f *plan.Function) bool {
 	return !slices.Contains(passing, f.Kind) && (len(f.Data) > 0 || !f.Size.IsZero())
 }
