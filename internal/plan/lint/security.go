@@ -29,21 +29,21 @@ var securityRules = slices.Concat(residencyRules, []Rule{
 		ID: "hashing-unquantified", Title: "A password hash without its work factor", Group: "security", Severity: Warning,
 		Why:    "The work factor is the whole strength of such a hash. An appropriate one cannot be checked, and stays what it was on the day of installation.",
 		Mend:   "Write the algorithm and work_factor, such as bcrypt with 12, and raise it when hardware allows.",
-		Source: "NIST SP 800-63B-4, 3.1.1.2",
+		Source: "NIST SP 800-63B-3, 5.1.1.2",
 		check:  hashingUnquantified,
 	},
 	{
 		ID: "hashing-truncates", Title: "A hash that ignores the end of its input", Group: "security", Severity: Error,
 		Why:    "bcrypt reads 72 bytes and ignores the rest: two tokens that begin alike are one token, and a long passphrase is cut off.",
 		Mend:   "Write prehash: such as hmac-sha-256 before bcrypt; for random tokens of 128 bits or more use sha-256 alone, as there is nothing to guess.",
-		Source: "NIST SP 800-63B-4, 3.1.1.2: the entire password is verified",
+		Source: "NIST SP 800-63B-3, 5.1.1.2: verifiers do not truncate the secret",
 		check:  hashingTruncates,
 	},
 	{
 		ID: "hashing-too-fast", Title: "Passwords under a hash that is made to be fast", Group: "security", Severity: Error,
 		Why:    "A graphics card tries billions of such hashes in a second; a stolen table of passwords is read within hours.",
 		Mend:   "Store what people choose with argon2id, scrypt or bcrypt, with its work factor.",
-		Source: "NIST SP 800-63B-4, 3.1.1.2",
+		Source: "NIST SP 800-63B-3, 5.1.1.2",
 		check:  hashingTooFast,
 	},
 	{
@@ -85,7 +85,7 @@ var securityRules = slices.Concat(residencyRules, []Rule{
 		ID: "admin-without-second-factor", Title: "Administrators without a second factor", Group: "security", Severity: Error,
 		Why:    "One stolen password then opens everything, backups included.",
 		Mend:   "Require a second factor of every administrator, a passkey if you can, and write admin_mfa: true.",
-		Source: "ISO/IEC 27001:2022, A.8.5; NIST SP 800-63B-4, AAL2",
+		Source: "ISO/IEC 27001:2022, A.8.5; NIST SP 800-63B, AAL2",
 		check:  adminWithoutSecondFactor,
 	},
 })
