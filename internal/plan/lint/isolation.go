@@ -19,12 +19,14 @@ func isolatedNodeShared(c *Context) {
 	}
 }
 
-// sharedBy says what an isolated node has in common with others.
+// sharedBy says what an isolated node has in common with others. Isolated
+// nodes of one control plane, such as a primary and its standby, are isolated
+// together: what they share does not leave them.
 func (c *Context) sharedBy(n *plan.Node) (out []string) {
 	var control, account, reached []string
 	for i := range c.Nodes {
 		x := &c.Nodes[i]
-		if x.Name == n.Name {
+		if together(n, x) {
 			continue
 		}
 		if n.Control != "" && x.Control == n.Control {
@@ -55,10 +57,17 @@ func (c *Context) sharedBy(n *plan.Node) (out []string) {
 	return out
 }
 
+// together reports whether two nodes are one, or isolated as one.
+func together(a, b *plan.Node) bool {
+	return a.Name == b.Name || a.Isolated && b.Isolated && a.Control != "" && a.Control == b.Control
+}
+
 // linked lists functions that join an isolated node to others: one that runs
 // on it alone and needs one that does not run there, or the reverse.
 func (c *Context) linked(n *plan.Node) (out []string) {
-	here := func(f *plan.Function) bool { return slices.Contains(f.Host, n.Name) }
+	here := func(f *plan.Function) bool {
+		return slices.ContainsFunc(f.Host, func(host string) bool { x := c.Node(host); return x != nil && together(n, x) })
+	}
 	for i := range c.Functions {
 		f := &c.Functions[i]
 		for _, name := range f.Needs {
