@@ -55,7 +55,7 @@ backup
 // planParts lists the packages inside plan, by the same rule.
 const planParts = `
 plan
-lint
+lint plantest
 `
 
 const module = "github.com/missionopsai/foundry/internal/"

@@ -45,7 +45,7 @@ type Supplier struct {
 	Critical     *bool         `yaml:"critical,omitempty" json:"critical,omitempty" jsonschema_description:"Whether the plan lists it as critical."`
 	Retains      *bool         `yaml:"retains_data,omitempty" json:"retains_data,omitempty" jsonschema_description:"Whether it keeps what it is sent."`
 	Safeguard    string        `yaml:"transfer_safeguard,omitempty" json:"transfer_safeguard,omitempty" jsonschema:"enum=idta,enum=scc,enum=adequacy,enum=bcr,enum=none"`
-	Alternatives []Alternative `yaml:"alternatives,omitempty" json:"alternatives,omitempty"`
+	Alternatives []Alternative `yaml:"alternatives,omitempty" json:"alternatives,omitempty" ordered:"true"`
 	Provisions   Span          `yaml:"provisions_within,omitempty" json:"provisions_within,omitzero" jsonschema_description:"How soon it has undertaken to deliver a new node or service; left out when nothing obliges it."`
 	StatusPage   string        `yaml:"status_page,omitempty" json:"status_page,omitempty"`
 	Contract     Contract      `yaml:"contract,omitempty" json:"contract,omitzero"`
@@ -75,7 +75,7 @@ type Function struct {
 	Suppliers   []string     `yaml:"suppliers,omitempty" json:"suppliers,omitempty" ref:"supplier" jsonschema_description:"Suppliers without whom it stops."`
 	Needs       []string     `yaml:"needs,omitempty" json:"needs,omitempty" ref:"function" jsonschema_description:"Functions without which it stops."`
 	RestoreBy   []string     `yaml:"restored_from,omitempty" json:"restored_from,omitempty" ref:"function" jsonschema_description:"Functions needed to bring it back: a repository, a registry."`
-	Fallbacks   []Fallback   `yaml:"fallbacks,omitempty" json:"fallbacks,omitempty" jsonschema_description:"What carries it meanwhile, in the order they are tried."`
+	Fallbacks   []Fallback   `yaml:"fallbacks,omitempty" json:"fallbacks,omitempty" ordered:"true" jsonschema_description:"What carries it meanwhile, in the order they are tried."`
 	Data        []string     `yaml:"data,omitempty" json:"data,omitempty" ref:"data"`
 	Size        Size         `yaml:"size,omitempty" json:"size,omitzero" jsonschema_description:"How much must be restored."`
 	Hostnames   []string     `yaml:"hostnames,omitempty" json:"hostnames,omitempty"`

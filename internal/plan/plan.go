@@ -13,6 +13,7 @@ import (
 
 // File is a fleet file as written. Every list is of named things; names are
 // unique in their list, and a field with a `ref` tag holds names of that list.
+// The order of a list says nothing unless its field is tagged `ordered`.
 type File struct {
 	Version      int            `yaml:"version" json:"version" jsonschema:"required,enum=1" jsonschema_description:"Version of this format; 1."`
 	Organisation Organisation   `yaml:"organisation" json:"organisation" jsonschema:"required"`
@@ -73,7 +74,7 @@ type Person struct {
 	Name        string   `yaml:"name" json:"name" jsonschema:"required"`
 	Title       string   `yaml:"title,omitempty" json:"title,omitempty"`
 	Outside     bool     `yaml:"outside,omitempty" json:"outside,omitempty" jsonschema_description:"A contractor or contact who is not of the organisation."`
-	Deputies    []string `yaml:"deputies,omitempty" json:"deputies,omitempty" ref:"person" jsonschema_description:"Who takes over, in this order."`
+	Deputies    []string `yaml:"deputies,omitempty" json:"deputies,omitempty" ordered:"true" ref:"person" jsonschema_description:"Who takes over, in this order."`
 	Reachable   string   `yaml:"reachable,omitempty" json:"reachable,omitempty" jsonschema:"enum=always,enum=office-hours,enum=best-effort" jsonschema_description:"When somebody answers: always (24 × 7), office-hours, best-effort."`
 	Credentials string   `yaml:"credentials,omitempty" json:"credentials,omitempty" jsonschema:"enum=all,enum=scoped,enum=none" jsonschema_description:"What this person can open: all of it, what the tasks need, nothing."`
 	Holds       []string `yaml:"holds,omitempty" json:"holds,omitempty" jsonschema_description:"What is in this person's keeping: a share of the recovery key, a token."`

@@ -61,7 +61,7 @@ type RecoveryPlan struct {
 	Functions []string `yaml:"functions,omitempty" json:"functions,omitempty" ref:"function" jsonschema_description:"What it brings back."`
 	Onto      []string `yaml:"onto,omitempty" json:"onto,omitempty" ref:"node" jsonschema_description:"Where; left out, a node that has to be provided first."`
 	Starts    string   `yaml:"starts,omitempty" json:"starts,omitempty" jsonschema:"enum=person,enum=automatic"`
-	Steps     []Step   `yaml:"steps,omitempty" json:"steps,omitempty"`
+	Steps     []Step   `yaml:"steps,omitempty" json:"steps,omitempty" ordered:"true"`
 	Source    []Source `yaml:"source,omitempty" json:"source,omitempty"`
 }
 

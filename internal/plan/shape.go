@@ -25,6 +25,7 @@ type field struct {
 	index    []int
 	shape    *shape
 	required bool
+	ordered  bool // the order of the list says something
 	enum     []string
 	ref      []string // kinds of things that it may name
 	words    []string // what it may hold besides names
@@ -59,7 +60,7 @@ func shapeOf(t reflect.Type, known map[reflect.Type]*shape) *shape {
 			if !f.IsExported() || name == "" || name == "-" {
 				continue
 			}
-			out := field{name: name, index: f.Index, shape: shapeOf(f.Type, known), is: f.Tag.Get("is"), says: f.Tag.Get("jsonschema_description"), ref: list(f.Tag.Get("ref")), words: list(f.Tag.Get("words"))}
+			out := field{name: name, index: f.Index, shape: shapeOf(f.Type, known), is: f.Tag.Get("is"), ordered: f.Tag.Get("ordered") == "true", says: f.Tag.Get("jsonschema_description"), ref: list(f.Tag.Get("ref")), words: list(f.Tag.Get("words"))}
 			for _, option := range strings.Split(f.Tag.Get("jsonschema"), ",") {
 				if value, ok := strings.CutPrefix(option, "enum="); ok {
 					out.enum = append(out.enum, value)
