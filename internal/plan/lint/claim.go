@@ -78,7 +78,10 @@ func claimWithoutEnd(c *Context) {
 	for i := range c.Claims {
 		m := &c.Claims[i]
 		if m.Status == "held" && m.Until.IsZero() && m.Kind != "alignment" && m.Kind != "attestation" {
-			c.Report(at("claims", i), about("claim", m.Name), "%q is claimed as held in %q, which does not say until when.", m.Standard, m.Name)
+			f := c.Report(at("claims", i), about("claim", m.Name), "%q is claimed as held in %q, which does not say until when.", m.Standard, m.Name)
+			if c.claimant(m) != "" {
+				f.As(Note).Saying("Write until: as the supplier's certificate says, and ask for the next one then.")
+			}
 		}
 	}
 }

@@ -146,10 +146,10 @@ func (c *Context) unbounded(n *plan.Notice) string {
 	}
 	none := len(c.scenariosOf(n.Event)) == 0
 	what := map[string]string{
-		"detection":    "does not say within what time it is seen (detect_within)",
-		"confirmation": "does not say within what time somebody confirms it (confirm_within)",
-		"scope-known":  "has no step of kind investigate that takes a known time",
-		"containment":  "has no step of kind isolate that takes a known time",
+		"detection":    "within what time it is seen (detect_within)",
+		"confirmation": "within what time somebody confirms it (confirm_within)",
+		"scope-known":  "how long finding the scope takes (a step of kind investigate)",
+		"containment":  "how long containing it takes (a step of kind isolate)",
 	}[n.From]
 	switch {
 	case what == "":
@@ -159,7 +159,7 @@ func (c *Context) unbounded(n *plan.Notice) string {
 	case len(open) == 0:
 		return ""
 	}
-	return these("scenario", "each of scenarios", open) + " " + what
+	return these("scenario", "scenarios", open) + " " + does(open, "does not say ", "do not say ") + what
 }
 
 // timed reports whether a recovery plan of a scenario has a step of one of the
@@ -240,7 +240,7 @@ func reviewWithoutDeadline(c *Context) {
 		if d.Kind == "post-incident-review" && !slices.Contains(after, "incident") {
 			after = append(after, "incident")
 		}
-		if len(after) > 0 && d.Within.IsZero() {
+		if len(after) > 0 && d.Within.IsZero() && d.Kind != "client-update" {
 			for j := range after {
 				after[j] = map[string]string{"architecture-change": "a change of architecture", "incident": "an incident", "people-change": "a change of people", "supplier-change": "a change of supplier"}[after[j]]
 			}

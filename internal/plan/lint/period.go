@@ -16,26 +16,42 @@ func vaguePeriod(c *Context) {
 	each(c, func(s plan.Span, path, subject string) {
 		if s.Vague() != "" {
 			field := strings.ReplaceAll(path[strings.LastIndexByte(path, '.')+1:], "_", " ")
-			c.Report(path, subject, "Of %s it is written %q (%s), which is no length of time, so it is never late.", subject, s.Vague(), field)
+			c.Report(path, subject, "%s says %q (%s): that is no length of time, so it is never late.", upper(subject), s.Vague(), field)
 		}
 	})
-	for i := range c.Commitments {
-		m := &c.Commitments[i]
-		for _, b := range []struct {
-			bound plan.Bound
-			field string
-		}{{m.AtMost, "at_most"}, {m.AtLeast, "at_least"}, {m.Equals, "equals"}} {
-			if s, err := plan.ParseSpan(string(b.bound)); err == nil && s.Vague() != "" {
-				c.Report(at("commitments", i, b.field), about("commitment", m.Name), "Commitment %q promises %q of %s, which is no length of time, so it is never late.", m.Name, s.Vague(), m.Subject)
-			}
-		}
-	}
+	c.vaguePromises()
 	for i := range c.Duties {
 		d := &c.Duties[i]
 		if slices.Contains(periodic, d.Kind) && d.Every.IsZero() && d.Within.IsZero() && len(d.On) == 0 {
 			c.Report(at("duties", i), about("duty", d.Name), "Duty %q does not say how often.", d.Name)
 		}
 	}
+}
+
+// vaguePromises reports promises without a number of what the plan itself says
+// nothing of; where it says something, that is what is judged.
+func (c *Context) vaguePromises() {
+	for i := range c.Commitments {
+		m := &c.Commitments[i]
+		for _, b := range []struct {
+			bound plan.Bound
+			field string
+		}{{m.AtMost, "at_most"}, {m.AtLeast, "at_least"}, {m.Equals, "equals"}} {
+			s, err := plan.ParseSpan(string(b.bound))
+			if err != nil || s.Vague() == "" || c.saysOf(m) {
+				continue
+			}
+			c.Report(at("commitments", i, b.field), about("commitment", m.Name), "Commitment %q promises %q of %s: that is no length of time, so it is never late.", m.Name, s.Vague(), m.Subject)
+		}
+	}
+}
+
+// saysOf reports whether the plan says anything of what is promised.
+func (c *Context) saysOf(m *plan.Commitment) bool {
+	if len(m.Of) == 0 {
+		return len(c.Says(m.Subject, "")) > 0
+	}
+	return !slices.ContainsFunc(m.Of, func(of string) bool { return len(c.Says(m.Subject, of)) == 0 })
 }
 
 // term is one period for something done again and again.

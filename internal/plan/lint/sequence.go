@@ -137,6 +137,10 @@ func hasStep(r *plan.RecoveryPlan, kinds ...string) bool {
 // stateful reports whether losing a function's node can lose data: two copies
 // of it that accept writes differ.
 func (c *Context) stateful(f *plan.Function) bool {
+	switch f.Kind {
+	case "inference", "dns", "certificates", "monitoring", "status-page":
+		return false // they answer, and keep nothing that clients write
+	}
 	for _, name := range f.Data {
 		if d := c.DataClass(name); d != nil && d.Rebuilt == "" {
 			return true
@@ -225,7 +229,7 @@ func noReconciliation(c *Context) {
 			continue
 		}
 		functions, _ := c.statefulOf(r)
-		functions = slices.DeleteFunc(functions, func(name string) bool { return c.losesNothing(name) || c.reconciled(name) })
+		functions = slices.DeleteFunc(functions, func(name string) bool { return c.losesNothing(name) || c.recovered(name, "reconcile") })
 		if len(functions) == 0 {
 			continue
 		}
@@ -239,12 +243,6 @@ func noReconciliation(c *Context) {
 func (c *Context) losesNothing(name string) bool {
 	f := c.Function(name)
 	return f.RPO.Known() && f.RPO.Longest() == 0
-}
-
-func (c *Context) reconciled(function string) bool {
-	return slices.ContainsFunc(c.Recovery, func(r plan.RecoveryPlan) bool {
-		return slices.Contains(r.Functions, function) && hasStep(&r, "reconcile")
-	})
 }
 
 // withLoss names functions with what each may lose.
