@@ -290,7 +290,7 @@ func (c *chain) missing() (out []Part) {
 		by   []string
 		when bool
 	}{
-		{"restore", []string{"restore", "promote", "rebuild", "switch"}, len(c.f.Data) > 0},
+		{"restore", []string{"restore", "promote", "rebuild", "switch"}, c.p.keeps(c.f)},
 		{"provision", []string{"provision", "promote", "switch"}, len(c.r.Onto) == 0 && len(c.f.Host) > 0},
 		{"validate", []string{"validate"}, true},
 		{"dns", []string{"dns"}, len(c.f.Hostnames) > 0},

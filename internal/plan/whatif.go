@@ -243,7 +243,7 @@ func (w *loss) carry(f *Function, o *FunctionOutcome) {
 			continue
 		}
 		o.State, o.By = Carried, name
-		if fb.Serves == "non-critical" || fb.Data == "none" && len(f.Data) > 0 {
+		if fb.Serves == "non-critical" || fb.Data == "none" && w.p.keeps(f) {
 			o.State = Degraded
 		}
 		if fb.Data == "replica" {
@@ -270,10 +270,17 @@ func (w *loss) unfit(f *Function, fb *Fallback) string {
 	case fb.Data == "backup":
 		return "its data must be restored first"
 	}
-	if n := w.p.Node(fb.Node); n != nil && n.Isolated && !slices.Contains(f.Host, n.Name) {
+	if n := w.p.Node(fb.Node); n != nil && n.Isolated && !slices.ContainsFunc(f.Host, func(host string) bool { return w.p.together(n, host) }) {
 		return "it is isolated from the others"
 	}
 	return ""
+}
+
+// together reports whether a node is a host, or isolated with it as one: nodes
+// that are isolated and have one control plane.
+func (p *Plan) together(n *Node, host string) bool {
+	h := p.Node(host)
+	return n.Name == host || h != nil && h.Isolated && n.Control != "" && h.Control == n.Control
 }
 
 // survives reports whether at least one copy of a backup is left.
@@ -289,7 +296,7 @@ func (w *loss) recovery(f *Function, o *FunctionOutcome) {
 	if o.State != Down && o.State != Degraded && o.State != Carried {
 		return
 	}
-	if o.Loss == nil && len(f.Data) > 0 {
+	if o.Loss == nil && w.p.keeps(f) {
 		o.Loss, o.LossSays = w.worstLoss(f)
 	}
 	for i := range w.p.Recovery {
@@ -358,6 +365,11 @@ func (w *loss) blocked(r *RecoveryPlan) string {
 		}
 	}
 	return ""
+}
+
+// keeps reports whether a function has data that cannot be made again.
+func (p *Plan) keeps(f *Function) bool {
+	return slices.ContainsFunc(f.Data, func(name string) bool { d := p.DataClass(name); return d == nil || d.Rebuilt == "" })
 }
 
 // worstLoss is the least that can be lost with the backups that are left.

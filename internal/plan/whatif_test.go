@@ -198,3 +198,28 @@ func TestTheOrderOfTheFileDoesNotMatterToTheGraph(t *testing.T) {
 		t.Error("the outcome differs")
 	}
 }
+
+func TestAnIsolatedStandbyCarriesWhatIsIsolatedWithIt(t *testing.T) {
+	t.Parallel()
+	const clinic = `
+version: 1
+organisation: {name: A clinic}
+nodes:
+  - {name: theatre, isolated: true, control_plane: theatre}
+  - {name: theatre-standby, isolated: true, control_plane: %s}
+functions:
+  - {name: operations, host: [theatre], fallbacks: [{node: theatre-standby, state: warm, data: none}], data: [pictures]}
+data:
+  - {name: pictures, rebuilt_from: the archive}
+`
+	if got := states(falls(t, parse(t, fmt.Sprintf(clinic, "theatre")), "theatre")); got != "operations carried by theatre-standby" {
+		t.Errorf("isolated together, and nothing that cannot be made again: %s", got)
+	}
+	if got := states(falls(t, parse(t, fmt.Sprintf(clinic, "other")), "theatre")); got != "operations down" {
+		t.Errorf("isolated from each other: %s", got)
+	}
+	o := falls(t, parse(t, fmt.Sprintf(clinic, "theatre")), "theatre")
+	if o.Functions[0].Loss != nil || o.Functions[0].LossSays != "" {
+		t.Errorf("data that are made again are not lost: %+v", o.Functions[0])
+	}
+}
