@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -169,6 +170,36 @@ func TestAWholeBackupIsProvenToItsEndAndToAMoment(t *testing.T) {
 	}
 	if c := check(p, scratch.CheckSentinels); p.Outcome != scratch.Pass || !p.Recovered.Equal(w.e.Sentinels[2].At) {
 		t.Fatalf("%s %s; %+v", p.Outcome, p.Reason, c)
+	}
+}
+
+// What is read while a copy is restored, and the rest, is what PostgreSQL's own
+// program counts, with the same result.
+func TestPagesReadAlongTheRestoreAreThoseOfPostgreSQL(t *testing.T) {
+	w := newWorld(t)
+	place, err := scratch.Make(w.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = place.Remove(context.Background()) }()
+	pages := scratch.ReadPages(place.Data())
+	defer pages.Close()
+	if _, err := w.Restore(t.Context(), w.target, engine.RestoreRequest{Label: w.point.Label, To: place.Data()}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s, err := scratch.Start(t.Context(), scratch.Options{Dir: place.Dir, Log: dbtest.Log(t), Pages: pages})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Stop(t.Context()) }()
+	p, err := s.Prove(t.Context(), w.e, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.Program(t.Context(), "pg_checksums", "--check")
+	blocks := regexp.MustCompile(`Blocks scanned:\s+(\d+)`).FindStringSubmatch(out)
+	if c := check(p, scratch.CheckPages); err != nil || blocks == nil || c.Outcome != scratch.Pass || c.Reason != "All "+blocks[1]+" pages match their checksums." {
+		t.Errorf("%+v; PostgreSQL says %q, %v", c, out, err)
 	}
 }
 

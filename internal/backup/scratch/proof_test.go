@@ -254,22 +254,50 @@ func TestRowCountsAreComparedWithThoseAround(t *testing.T) {
 	}
 }
 
-func TestPageChecksumsAreJudgedByWhatWasScanned(t *testing.T) {
-	whole := "Checksum operation completed\nFiles scanned:   1000\nBlocks scanned:  3000\nBad checksums:  0\nData checksum version: 1\n"
+func TestThePagesOfACopyAreJudgedByWhatWasRead(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		r    result
+		want Outcome
+		says string
+	}{
+		{"whole", result{pages: 3000}, Pass, "3000"},
+		{"bad pages", result{pages: 3000, bad: 2, first: "page 7 of base/5/1259"}, Fail, "2 of 3000 pages do not match their checksums; the first is page 7 of base/5/1259"},
+		{"bad pages, and others that nobody could read", result{pages: 3000, bad: 2, err: errors.New("gone")}, Fail, "2 of 3000"},
+		{"not read to the end", result{pages: 3000, err: errors.New("an error of the disk")}, Inconclusive, "an error of the disk"},
+		{"nothing", result{}, Inconclusive, "no page"},
+	} {
+		if got := judgePages(c.r); got.Outcome != c.want || !strings.Contains(got.Reason, c.says) {
+			t.Errorf("%s: %s %s", c.name, got.Outcome, got.Reason)
+		}
+	}
+}
+
+func TestPagesCountOnlyOfACopyThatWasShutDownAndKeepsChecksums(t *testing.T) {
+	const whole = `pg_control version number:            1300
+Database cluster state:               shut down
+Database block size:                  8192
+Blocks per segment of large relation: 131072
+Data page checksum version:           1
+`
 	for _, c := range []struct {
 		name, out string
 		err       error
 		want      Outcome
 	}{
-		{"whole", whole, nil, Pass},
-		{"a bad page", strings.Replace(whole, "Bad checksums:  0", "Bad checksums:  2", 1), errors.New("exit status 1"), Fail},
-		{"a bad page and exit 0", strings.Replace(whole, "Bad checksums:  0", "Bad checksums:  2", 1), nil, Fail},
-		{"nothing scanned", strings.Replace(whole, "3000", "0", 1), nil, Inconclusive},
+		{"shut down", whole, nil, Pass},
+		{"shut down while it was replaying", strings.Replace(whole, "shut down", "shut down in recovery", 1), nil, Pass},
+		{"being shut down", strings.Replace(whole, "shut down", "shutting down", 1), nil, Inconclusive},
+		{"running, or killed", strings.Replace(whole, "shut down", "in production", 1), nil, Inconclusive},
+		{"no checksums", strings.Replace(whole, "version:           1", "version:           0", 1), nil, Inconclusive},
+		{"checksums of another kind", strings.Replace(whole, "version:           1", "version:           2", 1), nil, Inconclusive},
+		{"other pages", strings.Replace(whole, "8192", "16384", 1), nil, Inconclusive},
+		{"other segments", strings.Replace(whole, "131072", "1024", 1), nil, Inconclusive},
+		{"a control file that does not match its own checksum", "WARNING: Calculated CRC checksum does not match value stored in file.\n" + whole, nil, Inconclusive},
 		{"silent success", "", nil, Inconclusive},
-		{"died on the way", whole, errors.New("signal: killed"), Inconclusive},
-		{"would not run", "pg_checksums: error: cluster must be shut down", errors.New("exit status 1"), Inconclusive},
+		{"would not run", "pg_controldata: error: could not open file", errors.New("exit status 1"), Inconclusive},
 	} {
-		if got := judgePages(c.out, c.err); got.Outcome != c.want {
+		if got := judgeControl(c.out, c.err); got.Outcome != c.want || got.Reason == "" {
 			t.Errorf("%s: %s %s", c.name, got.Outcome, got.Reason)
 		}
 	}

@@ -3,7 +3,6 @@ package scratch
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -63,7 +62,7 @@ func (e *Expected) reach() time.Time {
 }
 
 // Prove looks at a running copy in every way there is, and stops it: the last
-// check reads the pages of its files. say may be nil.
+// check is of the pages in its files. say may be nil.
 func (s *Server) Prove(ctx context.Context, e Expected, say func(what string)) (p Proof, err error) {
 	if say == nil {
 		say = func(string) {}
@@ -152,42 +151,50 @@ func judgeReplay(e *Expected, at time.Time) Check {
 	}
 }
 
-var badChecksums = regexp.MustCompile(`Bad checksums:\s+(\d+)`)
-var blocksScanned = regexp.MustCompile(`Blocks scanned:\s+(\d+)`)
-
-// pages stops the copy and reads every page of it.
+// pages stops the copy and looks at every page of its files.
 func (s *Server) pages(ctx context.Context) Check {
-	var enabled string
-	err := s.db.Read(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, `SHOW data_checksums`).Scan(&enabled) })
-	if err != nil {
-		return unclear(CheckPages, "The copy does not answer: %s", sentence(err))
-	}
 	if err := s.Stop(ctx); err != nil {
 		return unclear(CheckPages, "The copy could not be stopped: %s", sentence(err))
 	}
-	if enabled != "on" {
-		return unclear(CheckPages, "The database keeps no checksums of its pages.")
+	out, err := s.cluster.Program(ctx, "pg_controldata", "-D", s.cluster.DataDir())
+	if c := judgeControl(out, err); c.Outcome != Pass {
+		return c
 	}
-	out, err := s.cluster.Program(ctx, "pg_checksums", "--check", "-D", s.cluster.DataDir())
-	return judgePages(out, err)
+	return judgePages(s.files.finish(ctx))
 }
 
-func judgePages(out string, err error) Check {
-	bad, blocks := badChecksums.FindStringSubmatch(out), blocksScanned.FindStringSubmatch(out)
-	if bad == nil || blocks == nil {
-		return unclear(CheckPages, "pg_checksums did not finish: %s", lastLine(out, err))
+// judgeControl says whether the files are those of a server that was shut down
+// and keeps checksums of its pages, from what pg_controldata writes.
+func judgeControl(out string, err error) Check {
+	values := map[string]string{}
+	for line := range strings.Lines(out) {
+		name, value, _ := strings.Cut(line, ":")
+		values[name] = strings.TrimSpace(value)
 	}
-	if bad[1] != "0" {
-		return fail(CheckPages, "%s of %s pages do not match their checksums.", bad[1], blocks[1])
-	}
-	n, _ := strconv.Atoi(blocks[1])
+	version := values["Data page checksum version"]
 	switch {
-	case err != nil:
-		return unclear(CheckPages, "pg_checksums failed: %s", lastLine(out, err))
-	case n == 0:
-		return unclear(CheckPages, "pg_checksums found no page.")
+	case err != nil || version == "" || strings.Contains(out, "WARNING"):
+		return unclear(CheckPages, "pg_controldata cannot read what the copy says of itself: %s", lastLine(out, err))
+	case !strings.HasPrefix(values["Database cluster state"], "shut down"):
+		return unclear(CheckPages, "The copy was not shut down: it says %q.", values["Database cluster state"])
+	case version != "1":
+		return unclear(CheckPages, "The database keeps no checksums of its pages, or of a kind that is not known (%s).", version)
+	case values["Database block size"] != strconv.Itoa(pageBytes) || values["Blocks per segment of large relation"] != strconv.Itoa(segmentPages):
+		return unclear(CheckPages, "The pages or files of this PostgreSQL are not of the usual size.")
 	}
-	return pass(CheckPages, "All %s pages match their checksums.", blocks[1])
+	return pass(CheckPages, "It was shut down, and keeps checksums.")
+}
+
+func judgePages(r result) Check {
+	switch {
+	case r.bad > 0:
+		return fail(CheckPages, "%d of %d pages do not match their checksums; the first is %s.", r.bad, r.pages, r.first)
+	case r.err != nil:
+		return unclear(CheckPages, "The pages could not all be read: %s", sentence(r.err))
+	case r.pages == 0:
+		return unclear(CheckPages, "There is no page.")
+	}
+	return pass(CheckPages, "All %d pages match their checksums.", r.pages)
 }
 
 func lastLine(out string, err error) string {

@@ -18,12 +18,14 @@ type Options struct {
 	Log     *slog.Logger
 	Durable bool          // the copy is going to be the database; see db.RestoredOptions.Live
 	Replay  time.Duration // longest wait until it answers; 0: 4 hours
+	Pages   *Pages        // reads the pages of Dir/data already; nil: they are read when they are proven
 }
 
 // Server is a restored copy that answers.
 type Server struct {
 	cluster *db.Cluster
 	db      *db.DB
+	files   *Pages
 	Took    time.Duration // from the start of the server until it answered: replay is in it
 }
 
@@ -44,7 +46,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	s := &Server{cluster: cluster, Took: time.Since(began)}
+	s := &Server{cluster: cluster, files: o.Pages, Took: time.Since(began)}
+	if s.files == nil {
+		s.files = newPages(cluster.DataDir())
+	}
 	if s.db, err = db.Open(ctx, cluster.Config(), o.Log); err == nil {
 		err = s.db.WaitHealthy(starting)
 	}
