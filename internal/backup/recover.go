@@ -121,6 +121,8 @@ type recovering struct {
 	lock    *os.File
 	ring    *keys.Keyring
 	remove  func() error // what the engines left of their work
+	pages   *scratch.Pages
+	files   *filesBeside
 }
 
 // Recover brings a node back from its kit, the shares and a target of its
@@ -162,6 +164,8 @@ func Recover(ctx context.Context, o RecoverOptions) (*Recovery, error) {
 }
 
 func (x *recovering) close() {
+	x.pages.Close()
+	x.files.end()
 	if x.engines.Close != nil {
 		if err := x.engines.Close(); err != nil {
 			x.o.Log.Warn("secrets of the engines may be left in memory-backed files", "error", err)
@@ -263,6 +267,9 @@ func (x *recovering) run(ctx context.Context) (err error) {
 		if x.r.done(s.name) {
 			continue
 		}
+		if s.name == StepDatabase || s.name == StepReplay {
+			x.beginFiles(ctx)
+		}
 		if err := x.step(ctx, s.name, s.do); err != nil {
 			return err
 		}
@@ -299,7 +306,9 @@ func (r *Recovery) step(name string) *RecoveryStep {
 			return &r.Steps[i]
 		}
 	}
-	r.Steps = append(make([]RecoveryStep, 0, len(RecoverySteps)), r.Steps...) // so that pointers stay good
+	if cap(r.Steps) < len(RecoverySteps) { // once, so that pointers stay good
+		r.Steps = append(make([]RecoveryStep, 0, len(RecoverySteps)), r.Steps...)
+	}
 	r.Steps = append(r.Steps, RecoveryStep{Name: name})
 	return &r.Steps[len(r.Steps)-1]
 }

@@ -279,6 +279,9 @@ func (x *recovering) stepDatabase(ctx context.Context, s *RecoveryStep) error {
 		return x.engines.Database.Restore(ctx, t, engine.RestoreRequest{Label: x.r.Point.Label, Time: x.r.Wanted, To: filepath.Join(dir, "data")},
 			func(done, total int64, what string) { x.o.Progress(StepDatabase, done, total, what) })
 	}
+	// A file's pages are read as soon as it is restored, while it is in memory.
+	x.pages.Close()
+	x.pages = scratch.ReadPages(filepath.Join(dir, "data"))
 	done, err := restore()
 	if err != nil && s.Tries > 1 && problem.From(err).Code == "restore-not-empty" {
 		if err := db.RemoveRestored(ctx, dir); err != nil {
@@ -320,7 +323,10 @@ func (x *recovering) stepReplay(ctx context.Context, s *RecoveryStep) error {
 	if _, err := x.engines.Database.Points(ctx, t); err != nil {
 		return err
 	}
-	copy, err := scratch.Start(ctx, scratch.Options{Dir: x.clusterDir(), BinDir: x.o.BinDir, Log: x.o.Log, Durable: true})
+	if x.pages == nil {
+		x.pages = scratch.ReadPages(filepath.Join(x.clusterDir(), "data"))
+	}
+	copy, err := scratch.Start(ctx, scratch.Options{Dir: x.clusterDir(), BinDir: x.o.BinDir, Log: x.o.Log, Durable: true, Pages: x.pages})
 	if err != nil {
 		return err
 	}
@@ -425,7 +431,11 @@ func (x *recovering) stepFiles(ctx context.Context, s *RecoveryStep) error {
 		s.Said = "there are no backups of files"
 		return nil
 	}
-	t, point, err := x.filesPoint(ctx)
+	x.beginFiles(ctx)
+	point, done, err := x.files.wait(func(done, total int64, what string) { x.o.Progress(StepFiles, done, total, what) })
+	for _, n := range x.files.notes {
+		x.r.note("%s", n)
+	}
 	if err != nil {
 		return err
 	}
@@ -434,18 +444,7 @@ func (x *recovering) stepFiles(ctx context.Context, s *RecoveryStep) error {
 		x.r.note("No backup of files was found: what was not yet shipped from the journal, and files named under backup.files, are lost.")
 		return nil
 	}
-	to := filepath.Join(x.o.DataDir, "recovery", "files")
-	if err := os.RemoveAll(to); err != nil {
-		return pathProblem(to, err)
-	}
-	if err := os.MkdirAll(to, 0o700); err != nil {
-		return pathProblem(to, err)
-	}
-	done, err := x.engines.Files.Restore(ctx, t, engine.RestoreRequest{Label: point.Label, To: to},
-		func(done, total int64, what string) { x.o.Progress(StepFiles, done, total, what) })
-	if err != nil {
-		return err
-	}
+	to := x.filesDir()
 	taken, err := x.takeFiles(filepath.Join(to, x.content.Node.DataDir))
 	if err != nil {
 		return err
@@ -470,29 +469,6 @@ func regularFiles(dir string) (n int) {
 		return nil
 	})
 	return n
-}
-
-// filesPoint finds the newest backup of files that is not younger than asked for.
-func (x *recovering) filesPoint(ctx context.Context) (best target.Target, point engine.Point, err error) {
-	for _, t := range x.targets {
-		if !t.Serves(x.engines.Files.Name()) {
-			continue
-		}
-		points, err := x.engines.Files.Points(ctx, t)
-		if err != nil {
-			if ctx.Err() != nil {
-				return best, point, err
-			}
-			x.r.note("The backups of files at %s were not used: %s", t.Name, detail(err))
-			continue
-		}
-		for _, p := range points {
-			if p.Broken == "" && p.Stopped.After(point.Stopped) && (x.r.Wanted.IsZero() || !p.Stopped.After(x.r.Wanted)) {
-				best, point = t, p
-			}
-		}
-	}
-	return best, point, nil
 }
 
 // takeFiles copies what is missing in the data directory from a restored one.
