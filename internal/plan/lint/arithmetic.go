@@ -19,7 +19,7 @@ var clockSums = []Rule{
 		ID: "rpo-unreachable", Title: "Backups are too rare for the RPO", Group: "arithmetic", Severity: Error,
 		Why:    "A backup is not there when it begins but when it has arrived, and the newest may have failed unseen. What was written since the last good one is lost, however often one meant to copy it.",
 		Mend:   "Back up more often, ship the log continuously, or state the RPO that the backups can keep.",
-		Source: "ISO 22301:2019, 8.2.2; NIST SP 800-34 r1, 3.4.2",
+		Source: "NIST SP 800-34 r1, 3.2.1, 3.4.2",
 		check:  rpoUnreachable,
 	},
 	{
@@ -47,7 +47,7 @@ var clockSums = []Rule{
 		ID: "function-without-rpo", Title: "Nothing says how much data may be lost", Group: "arithmetic", Severity: Warning,
 		Why:    "Without an RPO nobody can say whether the backups are often enough; what is found lost after an incident is then too much for somebody.",
 		Mend:   "Add rpo: to the function: the longest stretch of work that people could do again. Write 0s where nothing may be lost.",
-		Source: "NIST SP 800-34 r1, 3.2.1; BSI-Standard 200-4, 10",
+		Source: "NIST SP 800-34 r1, 3.2.1",
 		check:  functionWithoutRPO,
 	},
 	{

@@ -20,14 +20,14 @@ var promiseRules = []Rule{
 		ID: "promise-contradicts-plan", Title: "A promise says something else than the plan", Group: "arithmetic", Severity: Error,
 		Why:    "Clients rely on the promise and people work by the plan: the promise is broken by everyone doing what was planned.",
 		Mend:   "Change the plan so that it keeps the promise, or restrict the promise (of:, when:) to what the plan can keep, in the document too.",
-		Source: "ISO 22301:2019, 4.2.2, 8.2.2",
+		Source: "ISO 22301:2019, 4.2, 8.2.2",
 		check:  promiseContradictsPlan,
 	},
 	{
 		ID: "promises-contradict", Title: "Two promises about the same thing differ", Group: "arithmetic", Severity: Error,
 		Why:    "Whoever reads only one of the documents relies on what the other denies.",
 		Mend:   "Give one bound in both documents, or say in each what it is promised of (of:) and when (when:).",
-		Source: "ISO 22301:2019, 7.5.3",
+		Source: "ISO 22301:2019, 7.5",
 		check:  promisesContradict,
 	},
 	{

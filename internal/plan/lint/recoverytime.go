@@ -15,7 +15,7 @@ var recoveryTimeRules = []Rule{
 		ID: "rto-unreachable", Title: "The recovery takes longer than the RTO", Group: "arithmetic", Severity: Error,
 		Why:    "Detecting, confirming, approving, providing a node, restoring, replaying, validating and waiting for DNS add up. The sum is what clients wait, whatever the objective says.",
 		Mend:   "Shorten the longest step (a spare that runs, a replica, a lower DNS TTL, validation by probes), or state the RTO that the steps can keep. Measured steps count instead of assumed ones.",
-		Source: "ISO 22301:2019, 8.3.3; NIST SP 800-34 r1, 3.2.1",
+		Source: "ISO 22301:2019, 8.3.3; BSI-Standard 200-4, Soll-Ist-Vergleich",
 		check:  rtoUnreachable,
 	},
 	{

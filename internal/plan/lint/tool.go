@@ -12,14 +12,14 @@ var toolRules = []Rule{
 		ID: "runbook-lost-with-node", Title: "Runbooks are lost with what they recover", Group: "dependencies", Severity: Error,
 		Why:    "The instructions for the night lie on the machine that failed in it.",
 		Mend:   "Print them (printed: true), or store them in a function too that does not fall with it.",
-		Source: "ISO 22301:2019, 8.4.4.1; NIST SP 800-34 r1, 3.6",
+		Source: "ISO 22301:2019, 8.4.4; NIST SP 800-34 r1, 3.6",
 		check:  runbookLost,
 	},
 	{
 		ID: "recovery-tool-unplaced", Title: "What a recovery needs is lost too, or nobody knows where it is", Group: "dependencies", Severity: Error,
 		Why:    "Passwords, names, code and the log of the incident are needed in the minute in which something fails. If they fall with it, or nobody can say that they do not, the recovery begins with looking for them.",
 		Mend:   "Say where it runs (host: or suppliers:), and let that be neither the node nor the site that it helps to recover; or recover it first, in a step of its own.",
-		Source: "ISO 22301:2019, 8.3.4; NIST SP 800-34 r1, 3.4",
+		Source: "ISO 22301:2019, 8.3.4",
 		check:  recoveryToolUnplaced,
 	},
 	{
