@@ -93,6 +93,13 @@ var governanceRules = slices.Concat([]Rule{
 		Source: "GDPR and UK GDPR, art. 33(1), 33(4)",
 		check:  breachNoticeLate,
 	},
+	{
+		ID: "notice-content-missing", Title: "A notice of an incident that leaves out what it is for", Group: "governance", Severity: Warning,
+		Why:    "A notice that does not say what happened, to which data, and what is done, has to be written twice, and the second one is late.",
+		Mend:   "Write what it states: nature, data-affected, remediation; to an authority also a contact.",
+		Source: "GDPR and UK GDPR, art. 33(3), 34(2)",
+		check:  noticeContentMissing,
+	},
 }, lapseRules)
 
 func onePersonEveryRole(c *Context) {

@@ -56,6 +56,13 @@ var sequenceRules = []Rule{
 		check:  wipeBeforeCapture,
 	},
 	{
+		ID: "incident-phase-missing", Title: "A security incident is not followed through", Group: "sequence", Severity: Warning,
+		Why:    "What the plan leaves out is forgotten on the day: an incident that was restored and never investigated comes back, one that was never reviewed teaches nothing.",
+		Mend:   "Give the scenario a recovery plan with steps of kind isolate, capture, investigate, restore (or rebuild) and review.",
+		Source: "ISO/IEC 27001:2022, A.5.24, A.5.26 to A.5.28; NIST SP 800-61 r2, 3",
+		check:  incidentPhaseMissing,
+	},
+	{
 		ID: "step-order-broken", Title: "Steps that can never begin", Group: "sequence", Severity: Error,
 		Why:   "A step that waits for itself, or for a step that does not exist, is never reached.",
 		Mend:  "Let every step come after steps of the same plan that do not wait for it.",
