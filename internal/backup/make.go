@@ -115,7 +115,7 @@ func (b *Backups) readBack(ctx context.Context, t task, made engine.Point, rows 
 	if err != nil {
 		return err
 	}
-	if err := b.catalogue(ctx, t.subject, t.target.Name, t.engine.Name(), points, "The repository has it no more, and nothing that ran here removed it."); err != nil {
+	if err := b.catalogue(ctx, t.subject, t.target.Name, t.engine.Name(), points, whyLost); err != nil {
 		return err
 	}
 	for _, p := range points {

@@ -49,7 +49,11 @@ func (b *Backups) expireAt(ctx context.Context, w *work, dry bool) error {
 	if err := mayExpire(points, before); err != nil {
 		return err
 	}
-	e, err := t.engine.Expire(ctx, t.target, engine.ExpireRequest{Before: before, Held: held, DryRun: dry})
+	planned := func(labels []string) error {
+		w.change(func(r *Run) { r.Gone = labels })
+		return b.notePlanned(ctx, w.run.ID, labels)
+	}
+	e, err := t.engine.Expire(ctx, t.target, engine.ExpireRequest{Before: before, Held: held, DryRun: dry, Planned: planned})
 	if err != nil {
 		return err
 	}

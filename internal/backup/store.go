@@ -169,19 +169,39 @@ func (b *Backups) catalogue(ctx context.Context, subject Subject, target, name s
 				ON CONFLICT (target, engine, label) DO UPDATE SET seen_at = now(), broken = excluded.broken, stored = excluded.stored, gone_at = NULL, gone_why = ''`,
 				target, name, p.Label, subject, string(p.Type), p.Started, p.Stopped, int64(p.Timeline), p.StartLSN, p.StopLSN, p.StartWAL, p.StopWAL, p.Bytes, p.Stored, notNil(p.Requires), p.Broken)
 		}
-		batch.Queue(`UPDATE backup_points SET gone_at = now(), gone_why = $4 WHERE target = $1 AND engine = $2 AND gone_at IS NULL AND label <> ALL ($3)`, target, name, labels, why)
+		batch.Queue(`UPDATE backup_points p SET gone_at = now(), gone_why = CASE WHEN $4 = $5 AND `+plannedToGo+` THEN $6 ELSE $4 END
+			WHERE target = $1 AND engine = $2 AND gone_at IS NULL AND label <> ALL ($3)`, target, name, labels, why, whyLost, whyPlanned)
 		return tx.SendBatch(ctx, batch).Close()
 	})
 }
 
-// vanished lists the points that the catalogue has and a repository has not.
+// Why points are gone.
+const (
+	whyLost    = "The repository has it no more, and nothing that ran here removed it."
+	whyPlanned = "Expired by a run that noted only that it was about to."
+)
+
+// plannedToGo is whether a run of ours was about to remove a point p: one that
+// was killed may have done so and not noted it.
+const plannedToGo = `EXISTS (SELECT FROM backup_runs r WHERE r.target = p.target AND r.engine = p.engine AND NOT r.dry_run AND p.label = ANY (r.gone))`
+
+// notePlanned notes what a run is about to remove.
+func (b *Backups) notePlanned(ctx context.Context, run uuid.UUID, labels []string) error {
+	return b.onPlatform(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE backup_runs SET gone = $2 WHERE id = $1`, run, labels)
+		return err
+	})
+}
+
+// vanished lists the points that the catalogue has and a repository has not,
+// and that no run of ours was about to remove.
 func (b *Backups) vanished(ctx context.Context, t task, points []engine.Point) (lost []string, err error) {
 	labels := make([]string, 0, len(points))
 	for _, p := range points {
 		labels = append(labels, p.Label)
 	}
 	err = b.o.DB.Read(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT label FROM backup_points WHERE target = $1 AND engine = $2 AND gone_at IS NULL AND label <> ALL ($3) ORDER BY stopped_at`, t.target.Name, t.engine.Name(), labels)
+		rows, err := tx.Query(ctx, `SELECT label FROM backup_points p WHERE target = $1 AND engine = $2 AND gone_at IS NULL AND label <> ALL ($3) AND NOT `+plannedToGo+` ORDER BY stopped_at`, t.target.Name, t.engine.Name(), labels)
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func (b *Backups) verify(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	if err := b.catalogue(ctx, t.subject, t.target.Name, t.engine.Name(), points, "The repository has it no more, and nothing that ran here removed it."); err != nil {
+	if err := b.catalogue(ctx, t.subject, t.target.Name, t.engine.Name(), points, whyLost); err != nil {
 		return err
 	}
 	var wrong []string

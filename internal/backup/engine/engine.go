@@ -86,6 +86,18 @@ type ExpireRequest struct {
 	Before time.Time
 	Held   []string // labels that must stay, with all that they require
 	DryRun bool
+	// Planned is told what is about to go, before anything does; an error of it
+	// stops the run. An expiry that is killed has removed some of that. It may
+	// be nil.
+	Planned func(labels []string) error
+}
+
+// Plan calls Planned if there is one, and something is to go.
+func (r ExpireRequest) Plan(labels []string) error {
+	if r.Planned == nil || len(labels) == 0 {
+		return nil
+	}
+	return r.Planned(labels)
 }
 
 // Expired says what went and what stayed although it is older, by label.

@@ -44,9 +44,13 @@ func (e *Engine) Expire(ctx context.Context, t target.Target, r engine.ExpireReq
 	if t.Lock != nil && t.Lock.Mode == target.AppendOnly {
 		// pgBackRest takes a backup off its list before it removes the files.
 		x.KeptByLock, x.Gone = x.Gone, nil
-	}
-	if r.DryRun || len(x.Gone) == 0 {
 		return x, nil
+	}
+	if r.DryRun {
+		return x, nil
+	}
+	if err := r.Plan(x.Gone); err != nil {
+		return engine.Expired{}, err
 	}
 	for _, label := range slices.Backward(x.Gone) { // dependants first: an interruption leaves whole chains
 		if _, err := e.run(ctx, t, nil, "--set="+label, "--log-level-console=warn", "expire"); err != nil && !alreadyGone(err) {
@@ -70,7 +74,7 @@ func (e *Engine) Expire(ctx context.Context, t target.Target, r engine.ExpireReq
 			full++
 		}
 	}
-	if full > 0 {
+	if full > 0 { // also where nothing goes now: an earlier run may have been interrupted before this
 		_, err = e.run(ctx, t, nil, "--repo1-retention-archive-type=full", fmt.Sprintf("--repo1-retention-archive=%d", full), "--log-level-console=warn", "expire")
 	}
 	return x, err

@@ -41,6 +41,9 @@ func (s *session) expire(ctx context.Context, r engine.ExpireRequest) (engine.Ex
 	if r.DryRun || len(plan.Gone) == 0 {
 		return plan, nil
 	}
+	if err := r.Plan(plan.Gone); err != nil {
+		return engine.Expired{}, err
+	}
 	args := append([]string{"forget"}, plan.Gone...)
 	_, err = s.run(ctx, command{op: opExpire, args: args, locks: true})
 	refused := unwritable(err)

@@ -102,7 +102,10 @@ func staleTime(p engine.Point) time.Time {
 	if p.StopWAL == "" {
 		return time.Time{} // files have no time but that of the point
 	}
-	return p.Stopped.Add(time.Second)
+	if p.Stopped.Nanosecond() == 0 { // in whole seconds: it was complete at any moment of the next
+		return p.Stopped.Add(time.Second)
+	}
+	return p.Stopped.Add(time.Millisecond)
 }
 
 func asked(points []engine.Point, r engine.RestoreRequest) engine.Point {

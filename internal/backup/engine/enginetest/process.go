@@ -102,7 +102,7 @@ func (w World) watch(t testing.TB) (stop func() int) {
 
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	end := time.NewTimer(time.Minute)
+	end := time.NewTimer(3 * time.Minute)
 	defer end.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -246,7 +246,11 @@ func (p *Plain) Expire(ctx context.Context, t target.Target, r engine.ExpireRequ
 // Target makes a directory target.
 func Target(t testing.TB, name string) target.Target {
 	t.Helper()
-	return target.Target{Config: target.Config{Name: name, Kind: target.Directory, Path: filepath.Join(dbtest.Dir(t), "repository")}}
+	path := filepath.Join(dbtest.Dir(t), "repository")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return target.Target{Config: target.Config{Name: name, Kind: target.Directory, Path: path}}
 }
 
 // WaitArchived waits until the server has archived everything written by now.

@@ -1,0 +1,69 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/scratch/scratchtest"
+	"github.com/missionopsai/foundry/internal/backup/target"
+)
+
+// halfway is an engine that is killed behind the first backup that it removes.
+type halfway struct {
+	*scratchtest.Plain
+	goes []string
+}
+
+func (h *halfway) Expire(_ context.Context, t target.Target, r engine.ExpireRequest) (engine.Expired, error) {
+	if err := r.Plan(h.goes); err != nil {
+		return engine.Expired{}, err
+	}
+	return engine.Expired{}, errors.Join(os.RemoveAll(filepath.Join(t.Path, h.goes[0])), errors.New("killed"))
+}
+
+// What an expiry removed before it was killed is not called lost: it had said
+// what it was about to remove.
+func TestWhatAKilledExpiryRemovedIsNotCalledLost(t *testing.T) {
+	var e *halfway
+	h := newHouse(t, func(h *house, o *Options) { e = &halfway{Plain: h.plain}; o.Database = e })
+	for range 3 {
+		h.backUp()
+	}
+	h.settle()
+	points, err := h.plain.Points(t.Context(), h.target)
+	if err != nil || len(points) != 3 {
+		t.Fatalf("%+v %v", points, err)
+	}
+	e.goes = []string{points[1].Label, points[0].Label}
+	j := h.done(h.b.StartExpire(t.Context(), operator, TargetRequest{}))
+	if j.State != Failed || !slices.Equal(j.Runs[0].Gone, e.goes) {
+		t.Fatalf("%+v", j.Runs[0])
+	}
+	if j := h.done(h.b.StartVerify(t.Context(), operator, TargetRequest{})); j.State != Done {
+		t.Errorf("verify: %+v", j.Runs[0])
+	}
+	why := map[string]string{}
+	all, err := h.b.Points(t.Context(), operator, Filter{Gone: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		why[p.Label] = p.GoneWhy
+	}
+	if len(why) != 3 || why[points[0].Label] != "" || why[points[1].Label] != whyPlanned || why[points[2].Label] != "" {
+		t.Errorf("why they are gone: %q", why)
+	}
+
+	// What nobody meant to remove still is.
+	if err := os.RemoveAll(filepath.Join(h.target.Path, points[2].Label)); err != nil {
+		t.Fatal(err)
+	}
+	if j := h.done(h.b.StartVerify(t.Context(), operator, TargetRequest{})); j.State != Failed {
+		t.Errorf("verify, with a backup that was taken away: %+v", j.Runs[0])
+	}
+}
