@@ -501,10 +501,19 @@ func TestARecoveryRefusesWhatItMustNotTouch(t *testing.T) {
 	production.Node.Mode = "production"
 	sealed, err := (kit.Recipient{Public: l.key.Recipient(), Authenticator: l.key.Authenticator()}).Seal(production, time.Now())
 	must(err)
-	_, err = other(func(o *RecoverOptions, _ string) { o.Kit = sealed })
+	// What is refused has begun nothing: the right command is taken afterwards.
+	dir, err = other(func(o *RecoverOptions, _ string) { o.Kit = sealed })
 	wantCode(t, err, "recovery-kek")
-	_, err = other(func(o *RecoverOptions, dir string) { o.Kit, o.KEK = sealed, filepath.Join(filepath.Dir(dir), "kek") })
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("without --kek it began %s", dir)
+	}
+	dir, err = other(func(o *RecoverOptions, dir string) { o.Kit, o.KEK = sealed, filepath.Join(filepath.Dir(dir), "kek") })
 	wantCode(t, err, "kek-on-data-volume")
+	for _, path := range []string{dir, filepath.Join(filepath.Dir(dir), "kek")} {
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("with the key on the volume of the data it wrote %s", path)
+		}
+	}
 	absent := l.content(t)
 	absent.PostgreSQL = 99
 	sealed, err = (kit.Recipient{Public: l.key.Recipient(), Authenticator: l.key.Authenticator()}).Seal(absent, time.Now())

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -62,6 +63,9 @@ func (x *recovering) claim() error {
 		_, err := x.resumable(dir)
 		return err
 	}
+	if err := x.placeForKEK(); err != nil { // before anything is begun that another --kek would not fit
+		return err
+	}
 	mode := fs.FileMode(0o700)
 	if os.Geteuid() == 0 {
 		mode = 0o711 // the database's unprivileged user must pass through to its own folder
@@ -79,6 +83,7 @@ func (x *recovering) claim() error {
 	}
 	if before != nil {
 		x.r = before
+		x.moveKEK()
 	} else if err := x.r.write(); err != nil { // from here on it is this recovery's
 		return err
 	}
@@ -87,6 +92,49 @@ func (x *recovering) claim() error {
 	}
 	return setFence(dir, Fence{Since: x.r.Started, Reason: "This node is being recovered from an emergency kit, and the recovery is not finished.",
 		Mend: "Run `foundry recover --kit …` again: it goes on where it was interrupted."})
+}
+
+// placeForKEK refuses, in production, to begin without a place for the
+// key-encryption key, or with one on the volume of the data.
+func (x *recovering) placeForKEK() error {
+	if x.content.Node.Mode != "production" {
+		return nil
+	}
+	if before, err := ReadRecovery(x.o.DataDir); err != nil || x.o.KEK == "" && before != nil && before.KEK != "" {
+		return err
+	}
+	if x.o.KEK == "" {
+		return problem.New(problem.Denied, "recovery-kek", "The node ran in production: its key-encryption key may not lie on the volume of the data.").
+			WithField("kek").WithMend("Name a file on another volume with --kek, or one that a systemd credential is made of.")
+	}
+	err := keys.File(nearestThere(x.o.KEK)).Check(nearestThere(x.o.DataDir))
+	if p := problem.From(err); err != nil && p.Code == "kek-on-data-volume" {
+		return problem.New(problem.Denied, p.Code, "The node ran in production: its key-encryption key may not lie on the volume of the data, and "+x.o.KEK+" does.").
+			WithField("kek").WithMend("Name a file on another volume with --kek, or one that a systemd credential is made of. Nothing was written.")
+	}
+	return err
+}
+
+// moveKEK takes another place for the key-encryption key, where the keys were
+// not restored yet.
+func (x *recovering) moveKEK() {
+	if x.o.KEK == "" || x.r.KEK == x.o.KEK || x.r.done(StepKeys) {
+		return
+	}
+	if _, err := os.Lstat(x.r.KEK); err == nil && x.r.step(StepKeys).Tries > 0 {
+		x.r.note("The key-encryption key was first written to %s: remove it there.", x.r.KEK)
+	}
+	x.r.KEK = x.o.KEK
+}
+
+// nearestThere is a path, or the closest of its parents that exists.
+func nearestThere(path string) string {
+	for {
+		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }
 
 // resumable says which recovery a directory holds, nil for none.
@@ -127,7 +175,7 @@ func (x *recovering) resumable(dir string) (*Recovery, error) {
 		return nil, other("another --at")
 	case x.o.Target != "" && before.Target != "" && before.Target != x.o.Target:
 		return nil, other("another --target, " + before.Target)
-	case x.o.KEK != "" && before.KEK != x.o.KEK:
+	case x.o.KEK != "" && before.KEK != x.o.KEK && before.done(StepKeys):
 		return nil, other("another --kek, " + before.KEK)
 	}
 	if before.DataDir != dir {

@@ -37,12 +37,6 @@ type Noted struct {
 
 // stepKit says what is in the kit and what this machine lacks.
 func (x *recovering) stepKit(_ context.Context, s *RecoveryStep) error {
-	if x.content.Node.Mode == "production" {
-		if x.o.KEK == "" && !x.o.DryRun {
-			return problem.New(problem.Denied, "recovery-kek", "The node ran in production: its key-encryption key may not lie on the volume of the data.").
-				WithField("kek").WithMend("Name a file on another volume with --kek, or one that a systemd credential is made of.")
-		}
-	}
 	if missing := lacking(x.content.PostgreSQL, x.o.BinDir); len(missing) > 0 {
 		return problem.New(problem.Unavailable, "recovery-programs", "This machine lacks "+strings.Join(missing, " and ")+".").
 			WithMend("Install what the kit names, on Debian or Ubuntu: apt-get install " + strings.Join(x.content.Packages, " "))
