@@ -16,6 +16,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/missionopsai/foundry/internal/config"
+	"github.com/missionopsai/foundry/internal/plan"
+	"github.com/missionopsai/foundry/internal/plan/lint"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -62,6 +64,11 @@ func Run(version string, args []string, in io.Reader, out, errw io.Writer) int {
 func (a *app) report(err error) int {
 	var usage usageError
 	var p *problem.Error
+	var mistakes *plan.Mistakes
+	if !a.json && errors.As(err, &mistakes) {
+		_ = lint.TextMistakes(a.err, mistakes, lint.Style{Color: colored(a.err)})
+		return mistakes.Problem().Kind.Exit()
+	}
 	switch {
 	case errors.As(err, &p):
 	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "required flag"), strings.HasPrefix(err.Error(), "if any flags in the group"), strings.HasPrefix(err.Error(), "at least one of the flags"):

@@ -13,7 +13,7 @@ import (
 // plan is the continuity plan as a file. It asks no node: a plan can be
 // written and judged anywhere.
 func (a *app) plan() *cobra.Command {
-	return group("plan", "The continuity plan: what it says, what is wrong with it, what falls with what", a.planGraph(), a.planWhatif())
+	return group("plan", "The continuity plan: what it says, what is wrong with it, what falls with what", a.planCheck(), a.planRules(), a.planExplain(), a.planSchema(), a.planSubjects(), a.planDiff(), a.planHash(), a.planGraph(), a.planWhatif())
 }
 
 // planFile is the plan that commands read when none is named.

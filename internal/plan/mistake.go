@@ -76,3 +76,6 @@ func (m *Mistakes) sorted() *Mistakes {
 	}
 	return m
 }
+
+// Line is the text of a line, counted from 1.
+func (m *Mistakes) Line(n int) string { return newSource(m.Text).line(n) }

@@ -242,3 +242,31 @@ func pathOf(at, wanted *yaml.Node, path string, depth int) (string, bool) {
 	}
 	return "", false
 }
+
+// SourcesAt lists the sources of the thing that a path is about: those of the
+// innermost thing on the way that says where it comes from.
+func (p *Plan) SourcesAt(path string) []string {
+	if p.root == nil {
+		return nil
+	}
+	n := p.root
+	found := child(n, "source")
+	for _, step := range steps(path) {
+		next, _ := descend(n, step)
+		if next == nil {
+			break
+		}
+		n = next
+		if s := child(n, "source"); s != nil {
+			found = s
+		}
+	}
+	if found == nil || found.Kind != yaml.SequenceNode {
+		return nil
+	}
+	var out []string
+	for _, item := range found.Content {
+		out = append(out, item.Value)
+	}
+	return out
+}

@@ -39,13 +39,13 @@ func ParseSeverity(name string) (Severity, bool) {
 
 // Rule is one property that a plan should have.
 type Rule struct {
-	ID       string   // stable, kebab-case
-	Title    string   // what is wrong, in a few words
-	Group    string   // of the reference: arithmetic, dependencies, fallbacks, sequence, clocks, security, governance
-	Severity Severity // of its findings, unless one says otherwise
-	Why      string   // what happens to somebody who leaves it so; one or two sentences
-	Mend     string   // what to write instead; one or two sentences
-	Source   string   // standard or clause it comes from; may be empty
+	ID       string   `json:"id"`               // stable, kebab-case
+	Title    string   `json:"title"`            // what is wrong, in a few words
+	Group    string   `json:"group"`            // of the reference: arithmetic, dependencies, fallbacks, sequence, clocks, security, governance
+	Severity Severity `json:"severity"`         // of its findings, unless one says otherwise
+	Why      string   `json:"why"`              // what happens to somebody who leaves it so; one or two sentences
+	Mend     string   `json:"mend"`             // what to write instead; one or two sentences
+	Source   string   `json:"source,omitempty"` // standard or clause it comes from; may be empty
 
 	check func(*Context)
 }
@@ -96,6 +96,8 @@ type Context struct {
 
 	rule     *Rule
 	findings []Finding
+	fate     map[string]fate     // see fates
+	kinds    map[string][]string // see kindsOf
 }
 
 // Report adds a finding of the running rule. Message may use the verbs of fmt.
@@ -145,9 +147,9 @@ func Check(p *plan.Plan, o Options) *Report {
 		c.rule = &rules[i]
 		c.rule.check(c)
 	}
-	out := &Report{Path: p.Path, Findings: []Finding{}}
+	out := &Report{Path: p.Path, Hash: p.Hash(), Findings: []Finding{}}
 	for _, f := range c.findings {
-		f.Place = p.At(f.At)
+		f.Place, f.Clauses = p.At(f.At), clauses(p, f)
 		if f.Suppressed = suppression(p, f, o.Now); f.Suppressed != nil {
 			out.Suppressed = append(out.Suppressed, f)
 			continue
@@ -160,6 +162,16 @@ func Check(p *plan.Plan, o Options) *Report {
 	slices.SortStableFunc(out.Findings, order)
 	slices.SortStableFunc(out.Suppressed, order)
 	return out
+}
+
+// clauses are the sources of all that a finding names.
+func clauses(p *plan.Plan, f Finding) []string {
+	out := slices.Clone(f.Clauses)
+	for _, path := range append([]string{f.At}, f.Also...) {
+		out = append(out, p.SourcesAt(path)...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // suppression finds what accepts a finding today.
