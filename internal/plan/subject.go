@@ -77,8 +77,12 @@ func (p *Plan) Says(subject, of string) []Value {
 	if of == "" {
 		return all
 	}
-	return slices.DeleteFunc(all, func(v Value) bool { return v.Of != of && !slices.Contains(v.also, of) })
+	return slices.DeleteFunc(all, func(v Value) bool { return !v.Is(of) })
 }
+
+// Is reports whether a value is of the thing with this name, or of one that
+// stands for it: a function is also asked for by its node and its client.
+func (v Value) Is(of string) bool { return v.Of == of || slices.Contains(v.also, of) }
 
 // Compare orders two bounds; ok is false for units without an order, and for
 // what is no bound, such as a vague span.

@@ -238,32 +238,19 @@ func margin(objective, most plan.Span) string {
 // hit lists the functions that a scenario stops and nothing carries, and those
 // that its recovery plans bring back, by their positions.
 func (c *Context) hit(s *plan.Scenario) (out []int) {
-	var lost []plan.Thing
-	for _, name := range s.Loses {
-		if t, err := c.Thing(name); err == nil {
-			lost = append(lost, t)
-		}
-	}
-	names := map[string]bool{}
+	_, stops := c.lose(s.Loses)
+	restored := map[string]bool{}
 	for _, name := range s.Recovery {
 		if r := c.RecoveryPlan(name); r != nil {
 			for _, f := range r.Functions {
-				names[f] = true
-			}
-		}
-	}
-	if len(lost) > 0 {
-		for _, f := range c.Falls(c.Measured, lost...).Functions {
-			switch f.State {
-			case plan.Down, plan.Degraded:
-				names[f.Name] = true
-			case plan.Carried:
-				delete(names, f.Name)
+				restored[f] = true
 			}
 		}
 	}
 	for i := range c.Functions {
-		if names[c.Functions[i].Name] {
+		f := &c.Functions[i]
+		carried := slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool { return carries(f, &fb) })
+		if stops(f) || restored[f.Name] && !carried {
 			out = append(out, i)
 		}
 	}

@@ -1,13 +1,14 @@
 package lint
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/missionopsai/foundry/internal/plan"
 )
 
 // fate is what a function falls with: losing one of these things alone stops
-// it, directly or through what it needs, and no fallback carries it.
+// it, and no fallback carries it, or stops what it needs.
 type fate map[plan.Thing]bool
 
 // shares lists what both fall with, of the given kinds, in order.
@@ -37,29 +38,95 @@ func compareThings(a, b plan.Thing) int {
 	return 0
 }
 
-// fates finds what every function falls with.
+// fates finds what every function falls with, once for all rules.
 func (c *Context) fates() map[string]fate {
-	out := make(map[string]fate, len(c.Functions))
-	byFunction := make(map[string]*plan.Function, len(c.Functions))
-	for i := range c.Functions {
-		byFunction[c.Functions[i].Name] = &c.Functions[i]
-		out[c.Functions[i].Name] = c.ownFate(&c.Functions[i])
+	if c.fate != nil {
+		return c.fate
 	}
-	// What a function needs brings its fate along. Sets only grow, so this ends,
-	// circles or not.
-	for changed := true; changed; {
-		changed = false
-		for name, f := range byFunction {
+	c.fate = make(map[string]fate, len(c.Functions))
+	index := make(map[string]*plan.Function, len(c.Functions))
+	for i := range c.Functions {
+		f := &c.Functions[i]
+		c.fate[f.Name], index[f.Name] = c.ownFate(f), f
+	}
+	// What a function needs brings its fate along: a fallback needs it too. What
+	// is needed goes first, so that one round does, but for circles. Sets only
+	// grow, so the rounds end.
+	order := needsFirst(c.Functions, index)
+	for grew := true; grew; {
+		grew = false
+		for _, f := range order {
+			own := c.fate[f.Name]
+			before := len(own)
 			for _, need := range f.Needs {
-				for t := range out[need] {
-					if !out[name][t] && !c.carried(f, t) {
-						out[name][t], changed = true, true
-					}
-				}
+				maps.Copy(own, c.fate[need])
+			}
+			grew = grew || len(own) > before
+		}
+	}
+	return c.fate
+}
+
+// needsFirst orders functions so that each comes after what it needs, as far
+// as there are no circles.
+func needsFirst(functions []plan.Function, index map[string]*plan.Function) (order []*plan.Function) {
+	seen := make(map[string]bool, len(functions))
+	var visit func(f *plan.Function)
+	visit = func(f *plan.Function) {
+		seen[f.Name] = true
+		for _, need := range f.Needs {
+			if g := index[need]; g != nil && !seen[need] {
+				visit(g)
+			}
+		}
+		order = append(order, f)
+	}
+	for i := range functions {
+		if !seen[functions[i].Name] {
+			visit(&functions[i])
+		}
+	}
+	return order
+}
+
+// lose finds what is gone when all of these names are lost together, and the
+// functions that stop with it.
+func (c *Context) lose(names []string) (gone fate, stops func(*plan.Function) bool) {
+	gone = fate{}
+	kinds := c.kindsOf()
+	for _, name := range names {
+		for _, kind := range kinds[name] {
+			gone[plan.Thing{Kind: kind, Name: name}] = true
+		}
+	}
+	fates := c.fates()
+	return gone, func(f *plan.Function) bool {
+		if gone[plan.Thing{Kind: plan.KindFunction, Name: f.Name}] {
+			return true
+		}
+		for t := range gone {
+			if fates[f.Name][t] {
+				return true
+			}
+		}
+		return len(f.Host) > 1 && !slices.ContainsFunc(f.Host, func(host string) bool {
+			return !slices.ContainsFunc(c.standsOn(host), func(t plan.Thing) bool { return gone[t] })
+		})
+	}
+}
+
+// kindsOf lists, for every name that a scenario may lose, which kinds of
+// things have it.
+func (c *Context) kindsOf() map[string][]string {
+	if c.kinds == nil {
+		c.kinds = map[string][]string{}
+		for _, kind := range []string{plan.KindNode, plan.KindSite, plan.KindSupplier, plan.KindPerson, plan.KindFunction} {
+			for _, name := range c.Names(kind) {
+				c.kinds[name] = append(c.kinds[name], kind)
 			}
 		}
 	}
-	return out
+	return c.kinds
 }
 
 // ownFate is what a function falls with by its own hosts and suppliers.

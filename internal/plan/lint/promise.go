@@ -137,19 +137,19 @@ func boundPath(i int, c *plan.Commitment) string {
 	return at("commitments", i)
 }
 
-// said lists what the plan says of everything that a promise is made of.
-func (c *Context) said(promise *plan.Commitment) (out []plan.Value) {
-	of := promise.Of
-	if len(of) == 0 {
-		of = []string{""}
-	}
-	for _, name := range of {
-		out = append(out, c.Says(promise.Subject, name)...)
+// said lists what the plan says of everything that a promise is made of; all
+// is what it says of the subject.
+func said(promise *plan.Commitment, all []plan.Value) (out []plan.Value) {
+	for _, v := range all {
+		if len(promise.Of) == 0 || slices.ContainsFunc(promise.Of, v.Is) {
+			out = append(out, v)
+		}
 	}
 	return out
 }
 
 func promiseContradictsPlan(c *Context) {
+	says := map[string][]plan.Value{}
 	for i := range c.Commitments {
 		promise := &c.Commitments[i]
 		subject, ok := plan.SubjectNamed(promise.Subject)
@@ -157,21 +157,22 @@ func promiseContradictsPlan(c *Context) {
 			continue
 		}
 		var broken, paths []string
-		for _, said := range c.said(promise) {
-			if kept, ok := subject.Keeps(promise, said); kept || !ok {
+		if _, known := says[subject.Name]; !known {
+			says[subject.Name] = c.Says(subject.Name, "")
+		}
+		for _, v := range said(promise, says[subject.Name]) {
+			if kept, ok := subject.Keeps(promise, v); kept || !ok {
 				continue
 			}
-			words := said.Text
-			if said.Of != "" {
-				words = fmt.Sprintf("%s for %q", said.Text, said.Of)
+			words := v.Text
+			if v.Of != "" {
+				words = fmt.Sprintf("%s for %q", v.Text, v.Of)
 			}
-			if !slices.Contains(broken, words) {
-				broken = append(broken, words)
-			}
-			paths = append(paths, said.Path)
+			broken, paths = append(broken, words), append(paths, v.Path)
 		}
 		if len(broken) > 0 {
 			slices.Sort(broken)
+			broken = slices.Compact(broken)
 			c.Report(boundPath(i, promise), about("commitment", promise.Name), "%q promises %s (%s)%s; the plan says %s.",
 				promise.Name, promise.Promise(), subject.Says, whenSays(promise), listed(broken)).With(slices.Compact(paths)...)
 		}
@@ -331,15 +332,19 @@ func (c *Context) alsoUnplanned(promise *plan.Commitment) bool {
 // silent lists the critical functions of a promise that state no value of
 // their own; for subjects that are not of functions, the promise's own name.
 func (c *Context) silent(promise *plan.Commitment) (names []string) {
-	says := func(of string) bool { return len(c.Says(promise.Subject, of)) > 0 }
+	all := c.Says(promise.Subject, "")
 	if !strings.HasPrefix(promise.Subject, "function.") {
-		if len(c.said(promise)) == 0 {
+		if len(said(promise, all)) == 0 {
 			names = append(names, promise.Subject)
 		}
 		return names
 	}
+	own := map[string]bool{}
+	for _, v := range all {
+		own[v.Of] = true
+	}
 	for _, f := range c.Functions {
-		if (len(promise.Of) == 0 && f.IsCritical() || slices.Contains(promise.Of, f.Name)) && !says(f.Name) {
+		if (len(promise.Of) == 0 && f.IsCritical() || slices.Contains(promise.Of, f.Name)) && !own[f.Name] {
 			names = append(names, f.Name)
 		}
 	}

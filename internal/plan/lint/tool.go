@@ -71,10 +71,9 @@ func (c *Context) servedBy(b *plan.Runbook, fates map[string]fate) fate {
 		}
 	}
 	addScenario := func(s *plan.Scenario) {
-		for _, name := range s.Loses {
-			if t, err := c.Thing(name); err == nil {
-				out[t] = true
-			}
+		gone, _ := c.lose(s.Loses)
+		for t := range gone {
+			out[t] = true
 		}
 	}
 	for _, name := range b.For {
@@ -134,7 +133,7 @@ func (c *Context) tools() map[string]bool {
 }
 
 func recoveryToolUnplaced(c *Context) {
-	fates, tools := c.fates(), c.tools()
+	fates, tools, used := c.fates(), c.tools(), c.usedWhileLost()
 	for i := range c.Functions {
 		f := &c.Functions[i]
 		if !tools[f.Name] {
@@ -144,10 +143,14 @@ func recoveryToolUnplaced(c *Context) {
 			c.Report(at("functions", i, "host"), about("function", f.Name), "Recoveries need %q, and nothing says where it runs: it may be lost with what it should recover.", f.Name).As(Warning)
 			continue
 		}
-		if c.usedWhileLost(i, fates) || !slices.Contains(heldInAnyRecovery, f.Kind) {
+		if u, ok := used[f.Name]; ok {
+			c.Report(u.path, about("function", f.Name), "Step %q of recovery plan %q uses %q, which is lost with %s, as what it recovers is.", u.step, u.plan, f.Name, quotedThing(u.with)).With(at("functions", i, "host"))
 			continue
 		}
-		for _, t := range fates[f.Name].shares(c.criticalFate(f.Name, fates), plan.KindNode, plan.KindSite) {
+		if !slices.Contains(heldInAnyRecovery, f.Kind) {
+			continue
+		}
+		for _, t := range fates[f.Name].shares(c.criticalFate(f.Name), plan.KindNode, plan.KindSite) {
 			c.Report(at("functions", i, "host"), about("function", f.Name), "When %s is lost, %q is lost with the critical functions that it should help to recover.", quotedThing(t), f.Name).As(Warning)
 			break
 		}
@@ -155,11 +158,11 @@ func recoveryToolUnplaced(c *Context) {
 }
 
 // criticalFate is what critical functions other than one fall with.
-func (c *Context) criticalFate(but string, fates map[string]fate) fate {
+func (c *Context) criticalFate(but string) fate {
 	out := fate{}
 	for i := range c.Functions {
 		if f := &c.Functions[i]; f.Name != but && f.IsCritical() {
-			for t := range fates[f.Name] {
+			for t := range c.fates()[f.Name] {
 				out[t] = true
 			}
 		}
@@ -167,51 +170,49 @@ func (c *Context) criticalFate(but string, fates map[string]fate) fate {
 	return out
 }
 
-// usedWhileLost reports a step that uses a function which the plan's own loss
-// takes away, and that no earlier step brings back.
-func (c *Context) usedWhileLost(i int, fates map[string]fate) bool {
-	f := &c.Functions[i]
-	plans := make([]int, 0, len(c.Recovery))
-	byName(c.Recovery, func(r *plan.RecoveryPlan) string { return r.Name }, func(j int, _ *plan.RecoveryPlan) { plans = append(plans, j) })
-	for _, j := range plans {
-		r := &c.Recovery[j]
-		lost := c.goneIn(r, f.Name, fates)
-		together := fates[f.Name].shares(lost, plan.KindNode, plan.KindSite)
-		if len(together) == 0 {
-			continue
-		}
-		for k := range r.Steps {
-			if !slices.Contains(r.Steps[k].Uses, f.Name) || broughtBack(r, k, f.Name) {
-				continue
-			}
-			c.Report(fmt.Sprintf("recovery[%d].steps[%d].uses", j, k), about("function", f.Name), "Step %q of recovery plan %q uses %q, which is lost with %s, as what it recovers is.", r.Steps[k].Name, r.Name, f.Name, quotedThing(together[0])).With(at("functions", i, "host"))
-			return true
-		}
-	}
-	return false
+// use is a step that uses what is lost when it runs.
+type use struct {
+	step, plan, path string
+	with             plan.Thing
 }
 
-// goneIn is what is gone when a recovery plan runs: what its functions fall
-// with, and what its scenarios lose.
-func (c *Context) goneIn(r *plan.RecoveryPlan, but string, fates map[string]fate) fate {
-	out := fate{}
-	named := false
-	for _, s := range c.Scenarios {
-		if !slices.Contains(s.Recovery, r.Name) {
-			continue
-		}
-		for _, name := range s.Loses {
-			if t, err := c.Thing(name); err == nil {
-				out[t], named = true, true
+// usedWhileLost finds, for each function, the first step that uses it although
+// the plan's own loss takes it away, and no earlier step brings it back.
+func (c *Context) usedWhileLost() map[string]use {
+	out := map[string]use{}
+	scenarios := c.lossesOf()
+	byName(c.Recovery, func(r *plan.RecoveryPlan) string { return r.Name }, func(j int, r *plan.RecoveryPlan) {
+		for k := range r.Steps {
+			for _, name := range r.Steps[k].Uses {
+				if _, known := out[name]; known || broughtBack(r, k, name) {
+					continue
+				}
+				together := c.fates()[name].shares(c.goneIn(r, name, scenarios), plan.KindNode, plan.KindSite)
+				if len(together) > 0 {
+					out[name] = use{r.Steps[k].Name, r.Name, fmt.Sprintf("recovery[%d].steps[%d].uses", j, k), together[0]}
+				}
 			}
 		}
+	})
+	return out
+}
+
+// goneIn is what is gone when a recovery plan runs: what its scenarios lose,
+// or, where they do not say, what its functions fall with.
+func (c *Context) goneIn(r *plan.RecoveryPlan, but string, scenarios losses) fate {
+	out := fate{}
+	for _, s := range scenarios.of[r.Name] {
+		gone, _ := c.lose(s.Loses)
+		for t := range gone {
+			out[t] = true
+		}
 	}
-	if named {
+	if len(out) > 0 {
 		return out
 	}
 	for _, name := range r.Functions {
 		if name != but {
-			for t := range fates[name] {
+			for t := range c.fates()[name] {
 				out[t] = true
 			}
 		}
