@@ -46,7 +46,7 @@ func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupReq
 	if err := writable(t); err != nil {
 		return engine.Point{}, err
 	}
-	release, err := e.hold(t)
+	release, err := e.holdSoon(ctx, t)
 	if err != nil {
 		return engine.Point{}, err
 	}

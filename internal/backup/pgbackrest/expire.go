@@ -31,7 +31,7 @@ func (e *Engine) Expire(ctx context.Context, t target.Target, r engine.ExpireReq
 	if _, err := e.configure(ctx, t); err != nil {
 		return engine.Expired{}, err
 	}
-	release, err := e.hold(t)
+	release, err := e.holdSoon(ctx, t)
 	if err != nil {
 		return engine.Expired{}, err
 	}

@@ -82,10 +82,7 @@ var symptoms = []symptom{
 	{regexp.MustCompile(`HTTP request failed with 40[13]|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Permission denied|\[13\]`), denied},
 	{regexp.MustCompile(`NoSuchBucket`), gone},
 	{regexp.MustCompile(`\[049\]|HostConnectError|unable to (connect|get address)|Connection refused|timeout after|HTTP request failed|unexpected eof|Stale file handle|Transport endpoint|Input/output error|Host is down|\[039\]`), gone},
-	{regexp.MustCompile(`\[026\]|checksum|ChecksumError|FileInvalidError|unable to (decompress|flush)`), func(t target.Target, line string) *problem.Error {
-		return problem.New(problem.Internal, "repository-damaged", fmt.Sprintf("A file of the repository at %s is damaged (%s).", t.Name, line)).
-			WithMend("Restore from another point or target, keep this repository as it is, and make a full backup at once.")
-	}},
+	{regexp.MustCompile(`\[026\]|checksum|ChecksumError|FileInvalidError|unable to (decompress|flush)`), damaged},
 	{regexp.MustCompile(`\[055\]|FileMissingError|has a stanza-create been performed|No usable (backup|archive).info`), missing},
 }
 

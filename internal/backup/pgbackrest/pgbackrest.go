@@ -296,11 +296,7 @@ func (e *Engine) run(ctx context.Context, t target.Target, line func(string), ar
 	if err := present(t); err != nil {
 		return engine.Output{}, err
 	}
-	out, err := engine.Child{
-		Path: e.o.Program, Args: append([]string{"--config=" + c.path, "--stanza=" + stanza}, args...),
-		Env: []string{"TZ=UTC", "HOME=/"}, Dir: "/", As: e.o.Account.Credential(), Line: line,
-		Redact: []string{c.passphrase, t.S3Secret, t.S3Key},
-	}.Run(ctx)
+	out, err := e.child(t, c, line, args...).Run(ctx)
 	if err != nil && ctx.Err() != nil {
 		return out, err
 	}
@@ -308,7 +304,7 @@ func (e *Engine) run(ctx context.Context, t target.Target, line func(string), ar
 		if away := present(t); away != nil {
 			return out, away // gone meanwhile: what pgBackRest says follows from that
 		}
-		return out, failure(t, out, err)
+		return out, e.judgeKey(ctx, t, failure(t, out, err))
 	}
 	return out, nil
 }

@@ -111,7 +111,7 @@ func (e *Engine) info(ctx context.Context, t target.Target) (info, error) {
 	case i.Name == "" || code == statusNoPath || code == statusNoData:
 		return i, missing(t, "")
 	case code == statusOtherInfo:
-		return i, failure(t, engine.Output{Last: strings.Split("ERROR: "+message, "\n")}, fmt.Errorf("info: status %d", code))
+		return i, e.judgeKey(ctx, t, failure(t, engine.Output{Last: strings.Split("ERROR: "+message, "\n")}, fmt.Errorf("info: status %d", code)))
 	}
 	return i, nil
 }

@@ -34,7 +34,7 @@ func (e *Engine) Prepare(ctx context.Context, t target.Target) error {
 	if _, err := e.configure(ctx, t); err != nil {
 		return err
 	}
-	release, err := e.hold(t)
+	release, err := e.holdSoon(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,32 @@ func (e *Engine) Prepare(ctx context.Context, t target.Target) error {
 		return err
 	}
 	return e.markPrepared(t)
+}
+
+// preparing is how long a repository may take to be prepared by another run:
+// a node does so when it starts, and each backup before it begins.
+const preparing = 20 * time.Second
+
+// holdSoon is hold, after another run that ends soon.
+func (e *Engine) holdSoon(ctx context.Context, t target.Target) (release func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, preparing)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		release, err = e.hold(t)
+		var p *problem.Error
+		if !errors.As(err, &p) || p.Code != "engine-locked" {
+			return release, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-waiting.Done():
+			return nil, err
+		case <-tick.C:
+		}
+	}
 }
 
 // createStanza waits for a push of WAL under way, which holds the lock it needs.
