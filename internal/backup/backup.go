@@ -215,6 +215,8 @@ type TargetStatus struct {
 	ArchivedAt   *time.Time `json:"archived_at,omitempty"`
 	LastRun      *Run       `json:"last_run,omitempty"`
 
+	Probed *TargetProbe `json:"probed,omitempty"` // when somebody last tried it
+
 	mend string // of Failure, where it is known what to do
 	near string // what to do about NotApart
 }

@@ -53,7 +53,7 @@ func (c *Code) goOn(name string, do func(ctx context.Context)) {
 // repository finds what a name stands for, with its credentials.
 func (c *Code) repository(ctx context.Context, name string) (mirror.Repository, error) {
 	if c.o.Mirrors == nil {
-		return mirror.Repository{}, errNoMirror(name)
+		return mirror.Repository{}, c.kept(name)
 	}
 	if i := c.named(name); i >= 0 {
 		return mirror.Open(c.o.Config.Mirrors[i], fmt.Sprintf("backup.mirrors[%d]", i), c.o.Development)
@@ -86,9 +86,18 @@ func (c *Code) fetch(ctx context.Context, r mirror.Repository) {
 	}
 }
 
+// kept is why a mirror that is named is not kept; nil: it may be.
+func (c *Code) kept(name string) error {
+	s, err := c.one(name)
+	if err == nil && s.Code == "mirror-no-target" {
+		return problem.New(problem.Conflict, s.Code, s.Reason).WithMend(s.Mend)
+	}
+	return err
+}
+
 // there refuses what needs a mirror that was fetched at least once.
 func (c *Code) there(name string) error {
-	if _, err := c.one(name); err != nil {
+	if err := c.kept(name); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(c.o.Mirrors.Path(name), "HEAD")); err != nil {

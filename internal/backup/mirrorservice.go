@@ -163,6 +163,10 @@ func (c *Code) List(ctx context.Context, p principal.Principal) ([]MirrorStatus,
 func (c *Code) list() ([]MirrorStatus, error) {
 	out := []MirrorStatus{}
 	if c.o.Mirrors == nil {
+		for _, r := range c.o.Config.Mirrors { // named, and kept nowhere
+			out = append(out, MirrorStatus{Name: r.Name, URL: withoutSecrets(r.URL), Outcome: Fail, Age: -1, MaxAge: r.Oldest().Seconds(),
+				Code: "mirror-no-target", Reason: "There is no target for backups: mirrors are kept only to be backed up.", Mend: "Name one under backup.targets in the configuration."})
+		}
 		return out, nil
 	}
 	there, err := c.o.Mirrors.List()

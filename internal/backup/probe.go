@@ -43,7 +43,7 @@ type ProbeFound struct {
 	Rule   string `json:"rule"`
 	Reason string `json:"reason"`
 	Mend   string `json:"mend"`
-	Fatal  bool   `json:"fatal"` // in production the target is refused for it
+	Fatal  bool   `json:"fatal"` // the target is not used for it
 }
 
 // Probe looks at targets, all of them or the named ones, at the same time: each
@@ -83,6 +83,11 @@ func (b *Backups) Probe(ctx context.Context, p principal.Principal, in TargetReq
 		wg.Go(func() { out[i] = b.probe(ctx, t) })
 	}
 	wg.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range out {
+		b.probed[r.Name] = r
+	}
 	return out, nil
 }
 
@@ -93,7 +98,11 @@ func (b *Backups) probe(ctx context.Context, t target.Target) TargetProbe {
 	began := time.Now()
 	found, err := t.Probe(ctx)
 	r.Seconds = time.Since(began).Seconds()
-	r.judge(found, t.Apart(b.o.Place, b.production()), err, ctx.Err() != nil)
+	together := t.Apart(b.o.Place, b.production())
+	for i := range together {
+		together[i].Fatal = together[i].Fatal && b.production() // in development it is only named
+	}
+	r.judge(found, together, err, ctx.Err() != nil)
 	return r
 }
 
@@ -123,8 +132,7 @@ func (r *TargetProbe) judge(found target.Probe, together []target.Finding, err e
 	}
 	for _, f := range r.Findings {
 		if f.Fatal {
-			r.Outcome, r.Reason, r.Mend = Fail, "It can be reached and written, but it is not what the configuration says, or is lost with the data. "+f.Reason, f.Mend
-			return
+			r.Outcome, r.Reason = Fail, "It can be reached and written, and is not what it has to be."
 		}
 	}
 }

@@ -81,6 +81,7 @@ type Backups struct {
 	told         map[string]time.Time             // alarms, by code and target: when last told
 	watched      map[string]watched               // by target
 	seen         map[string]space                 // by target
+	probed       map[string]TargetProbe           // by target
 	claimed      uint64                           // how far the server said that it has archived
 	failingSince time.Time                        // since when archiving fails; zero: it does not
 	away         map[string]time.Time             // by target: since when it is not there
@@ -116,7 +117,7 @@ func New(o Options) (*Backups, error) {
 	if len(o.Targets) > 0 && o.Sign == nil {
 		return nil, errors.New("backup: nothing signs the records of drills")
 	}
-	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}, away: map[string]time.Time{}, back: map[string]time.Time{}}
+	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}, probed: map[string]TargetProbe{}, away: map[string]time.Time{}, back: map[string]time.Time{}}
 	b.life, b.end = context.WithCancel(context.Background())
 	return b, nil
 }

@@ -227,10 +227,14 @@ func (b *Backups) targetStatus(t target.Target, p *picture) TargetStatus {
 	if _, known = b.seen[t.Name]; !known {
 		sp.Free, sp.Total = -1, -1
 	}
+	tried, wasTried := b.probed[t.Name]
 	b.mu.Unlock()
 	s := TargetStatus{Name: t.Name, Kind: t.Kind, Place: placeOf(t), Supplier: t.Supplier, Country: t.Country, Free: sp.Free, Total: sp.Total, Reachable: sp.Failure == "", Failure: sp.Failure, NotApart: []string{}, Subjects: []Subject{}}
 	if s.Failure == "" && w.Failure != "" {
 		s.Failure = w.Failure
+	}
+	if wasTried {
+		s.Probed = &tried
 	}
 	if p := away(t); p != nil {
 		s.Reachable, s.Failure, s.mend, s.Free, s.Total = false, p.Detail, p.Mend, -1, -1

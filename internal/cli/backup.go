@@ -21,7 +21,7 @@ const provenHelp = "\n\nThe exit code tells what came of it: 0 done and, of a dr
 
 func (a *app) backup() *cobra.Command {
 	return group("backup", "Backups, and proof that they can be restored", a.backupStatus(), a.backupRun(), a.backupDrill(), a.backupList(), a.backupShow(),
-		a.backupVerify(), a.backupExpire(), a.backupHold(), a.backupRelease(), a.backupTargets())
+		a.backupVerify(), a.backupExpire(), a.backupHold(), a.backupRelease(), a.backupTargets(), a.backupMirrors())
 }
 
 func (a *app) backupStatus() *cobra.Command {
@@ -308,12 +308,38 @@ func (a *app) backupRelease() *cobra.Command {
 }
 
 func (a *app) backupTargets() *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "targets", Short: "Show the places of backups", Args: exactly(),
 		Long:    "Shows where backups go, how much room is left, what could be restored from each,\nand what makes a target share a fate with the data.",
 		Example: "  foundry backup targets\n  foundry backup targets --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return listOf(a, cmd.Context(), "/api/v1/backup-targets", tableOfTargets)
+		},
+	}
+	c.AddCommand(a.probeTargets())
+	return c
+}
+
+func (a *app) probeTargets() *cobra.Command {
+	return &cobra.Command{
+		Use: "probe [TARGET…]", Short: "Try whether targets can be reached and written",
+		Long:    "Reaches every target, or the named ones, writes a small file there, reads it and\nremoves it where the target lets this node; says how much room is left, who can\ndelete what is there, and whether the target shares a fate with the data.\n\nThe exit code tells what came of it: 0 all is well; 1 no backup gets to a target;\n3 something should be better.",
+		Example: "  foundry backup targets probe\n  foundry backup targets probe offsite --json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var all []backup.TargetProbe
+			if err := a.call(cmd.Context(), http.MethodPost, "/api/v1/backup-probes", backup.TargetRequest{Targets: args}, &all); err != nil {
+				return err
+			}
+			worst := backup.Pass
+			for _, p := range all {
+				if p.Outcome == backup.Fail || p.Outcome != backup.Pass && worst == backup.Pass {
+					worst = p.Outcome
+				}
+			}
+			if err := a.print(all, func(w io.Writer) { describeProbes(w, all) }); err != nil {
+				return err
+			}
+			return outcomeCode(worst)
 		},
 	}
 }

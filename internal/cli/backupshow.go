@@ -226,6 +226,34 @@ func tableOfTargets(w io.Writer, all []backup.TargetStatus) {
 	}
 }
 
+func describeProbes(w io.Writer, all []backup.TargetProbe) {
+	yes := map[bool]string{true: "yes", false: "NO"}
+	for i, p := range all {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		free := "the target does not say"
+		if p.Free >= 0 {
+			free = bytesOf(p.Free) + " of " + bytesOf(p.Total)
+		}
+		fmt.Fprintf(w, "%s\t%s\n  where\t%s (%s)\n  reachable\t%s\n  writable\t%s\n", p.Name, p.Reason, p.Place, p.Kind, yes[p.Reachable], yes[p.Writable])
+		if p.Writable {
+			fmt.Fprintf(w, "  free\t%s\n  lock\t%s\n", free, p.Lock)
+		}
+		fmt.Fprintf(w, "  apart from the data\t%s\n", yes[p.Apart])
+		if p.Mend != "" {
+			fmt.Fprintf(w, "  next\t%s\n", p.Mend)
+		}
+		for _, f := range p.Findings {
+			word := "better"
+			if f.Fatal {
+				word = "WRONG"
+			}
+			fmt.Fprintf(w, "  %s\t%s %s\n", word, f.Reason, f.Mend)
+		}
+	}
+}
+
 func maybe(t *time.Time) string {
 	if t == nil {
 		return "never"

@@ -25,7 +25,7 @@ import (
 
 func (a *app) breakglass() *cobra.Command {
 	c := group("breakglass", "The emergency kit: the recovery key, its shares, and the way in when nobody else can",
-		a.glassStatus(), a.glassCreate(), a.glassApprove(), a.glassOpen(), a.glassEnd(), a.glassReview(), a.glassDrill(), a.glassAttest())
+		a.glassStatus(), a.glassLook(), a.glassBriefing(), a.glassCreate(), a.glassApprove(), a.glassOpen(), a.glassEnd(), a.glassReview(), a.glassDrill(), a.glassAttest())
 	c.Long = `The emergency kit brings this node back on a bare machine, and lets somebody in
 when nobody can sign in. It is a file that the node keeps current at every target
 of its backups, encrypted to a recovery key that the node does not have: the key
@@ -57,6 +57,10 @@ func writeGlass(w io.Writer, s backup.GlassStatus) {
 	if s.Mend != "" {
 		fmt.Fprintf(w, "\t→ %s\n", s.Mend)
 	}
+	fmt.Fprintf(w, "Could we open it tonight?\t%s\n", s.Tonight.Reason)
+	if s.Tonight.Next != "" {
+		fmt.Fprintf(w, "\t→ %s\n", s.Tonight.Next)
+	}
 	if s.Set != "" {
 		fmt.Fprintf(w, "Recovery key\tset %s, %d of %d shares needed, made %s\n", s.Set, s.Threshold, s.Shares, s.Created.Local().Format(time.DateTime))
 		fmt.Fprintf(w, "Kit made\t%s (%s ago)\n", s.KitMade.Local().Format(time.DateTime), time.Since(s.KitMade).Round(time.Second))
@@ -64,6 +68,8 @@ func writeGlass(w io.Writer, s backup.GlassStatus) {
 			note := "since " + c.At.Local().Format(time.DateTime)
 			if c.Failure != "" {
 				note = "NOT the newest: " + c.Failure
+			} else if !c.Seen.IsZero() {
+				note += ", read there " + c.Seen.Local().Format(time.DateTime)
 			}
 			fmt.Fprintf(w, "Copy\t%s, %s\n", c.Place, note)
 		}
@@ -72,9 +78,15 @@ func writeGlass(w io.Writer, s backup.GlassStatus) {
 			attested = "attested " + s.Attested.Local().Format(time.DateOnly)
 		}
 		fmt.Fprintf(w, "Contacts\t%d, %s\n", s.Contacts, attested)
+		for _, c := range s.Changed {
+			fmt.Fprintf(w, "Changed since it was tried\t%s: %s\n", c.At.Local().Format(time.DateTime), strings.Join(c.What, ", "))
+		}
 	}
 	if d := s.LastDrill; d != nil {
 		fmt.Fprintf(w, "Last drill\t%s %s: %s\n", d.At.Local().Format(time.DateTime), d.Outcome, d.Reason)
+	}
+	if s.Set != "" {
+		fmt.Fprintf(w, "Drills due\t%s; by the contact alone %s\n", dueBy(s.DrillDue), dueBy(s.ContactDrillDue))
 	}
 	for _, r := range s.Requests {
 		fmt.Fprintf(w, "New key asked for\t%s by %s, %d of %d: %s\n", r.ID, r.By, r.Threshold, r.Shares, r.State)
@@ -87,8 +99,56 @@ func writeGlass(w io.Writer, s backup.GlassStatus) {
 		if o.Reviewed != nil {
 			review = "reviewed by " + o.ReviewedBy
 		}
+		if o.Active {
+			review = "OPEN NOW for another " + o.Until.Sub(s.At).Round(time.Second).String() + "; " + review
+		}
 		fmt.Fprintf(w, "Opened\t%s by %s, %s until %s, shares %v; %s\n", o.Opened.Local().Format(time.DateTime), o.By, o.Scope, o.Until.Local().Format("15:04"), o.Shares, review)
 	}
+}
+
+func dueBy(t *time.Time) string {
+	if t == nil {
+		return "now"
+	}
+	return "by " + t.Local().Format(time.DateOnly)
+}
+
+func (a *app) glassLook() *cobra.Command {
+	return &cobra.Command{
+		Use: "look", Short: "Read the copies of the kit where they lie", Args: exactly(), Example: "  foundry breakglass look",
+		Long: "Reads every copy of the kit at its target, compares it byte for byte with the\nnewest, and says how break-glass stands.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s backup.GlassStatus
+			if err := a.call(cmd.Context(), http.MethodPost, "/api/v1/emergency/looks", nil, &s); err != nil {
+				return err
+			}
+			return a.print(s, func(w io.Writer) { writeGlass(w, s) })
+		},
+	}
+}
+
+func (a *app) glassBriefing() *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use: "briefing", Short: "Print the briefing for whoever has to recover", Args: exactly(),
+		Long:    "Prints who holds which share, whom to call, where the kit lies and what to do. It\nholds no secret, but it names people: that you read it is entered in the audit log.",
+		Example: "  foundry breakglass briefing | lpr\n  foundry breakglass briefing --out briefing.html",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var p backup.Printed
+			if err := a.call(cmd.Context(), http.MethodGet, "/api/v1/emergency/briefing", nil, &p); err != nil {
+				return err
+			}
+			if out == "" {
+				return a.print(p, func(w io.Writer) { fmt.Fprint(w, p.Text) })
+			}
+			if err := os.WriteFile(out, []byte(p.HTML), 0o600); err != nil {
+				return problem.New(problem.Unavailable, "briefing-file", "The briefing cannot be written: "+out+".").WithField("out").WithMend("Name a file that you may write.").Wrap(err)
+			}
+			return a.print(map[string]string{"file": out}, func(w io.Writer) { fmt.Fprintf(w, "Print %s, and keep it with the runbook.\n", out) })
+		},
+	}
+	c.Flags().StringVar(&out, "out", "", "write it as a page (HTML) to this file")
+	return c
 }
 
 type createGlass struct {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -24,25 +25,32 @@ const (
 )
 
 func (c *Console) backupRoutes() []Route {
+	with := func(do bounded) func(*visit) error { return within(absent(c.Backups, errNoBackups), do) }
+	drill, expire, hold, release := sheet(c.showDrillForm), sheet(c.showExpire), sheet(c.showHoldPoints), sheet(c.showReleasePoints)
 	return []Route{
-		{Pattern: "GET " + toBackups, Action: "backup.read", do: c.backups},
-		{Pattern: "POST " + toBackups + "/run", Action: "backup.run", do: c.runBackup},
-		{Pattern: "POST " + toBackups + "/verify", Action: "backup.verify", do: c.verifyBackups},
-		{Pattern: "GET " + toPoints, Action: "backup.read", do: c.points},
-		{Pattern: "GET " + toDrill, Action: "backup.drill", do: c.drillPage},
-		{Pattern: "POST " + toDrill, Action: "backup.drill", do: c.drill},
-		{Pattern: "GET " + toExpire, Action: "backup.expire", do: c.expirePage},
-		{Pattern: "POST " + toExpire, Action: "backup.expire", do: c.expire},
-		{Pattern: "GET " + toHold, Action: "backup.hold", do: c.holdPointsPage},
-		{Pattern: "POST " + toHold, Action: "backup.hold", do: c.holdPoints},
-		{Pattern: "GET " + toBackups + "/holds/{hold}/release", Action: "backup.release", do: c.releasePointsPage},
-		{Pattern: "POST " + toBackups + "/holds/{hold}/release", Action: "backup.release", do: c.releasePoints},
-		{Pattern: "GET " + toBackups + "/jobs/{job}", Action: "backup.read", do: c.backupJob},
-		{Pattern: "GET " + toBackups + "/drills/{drill}", Action: "backup.read", do: c.backupDrill},
+		{Pattern: "GET " + toBackups, Action: "backup.read", do: with(c.backups)},
+		{Pattern: "POST " + toBackups + "/run", Action: "backup.run", do: with(c.runBackup)},
+		{Pattern: "POST " + toBackups + "/verify", Action: "backup.verify", do: with(c.verifyBackups)},
+		{Pattern: "POST " + toBackups + "/targets/probe", Action: "backup.probe", do: with(c.probeTargets)},
+		{Pattern: "GET " + toPoints, Action: "backup.read", do: with(c.points)},
+		{Pattern: "GET " + toDrill, Action: "backup.drill", do: with(c.drillPage)},
+		{Pattern: "POST " + toDrill, Action: "backup.drill", do: with(drill.sent("which", []string{"subject", "target", "which", "time"}, c.drill))},
+		{Pattern: "GET " + toExpire, Action: "backup.expire", do: with(expire.empty)},
+		{Pattern: "POST " + toExpire, Action: "backup.expire", do: with(expire.sent("confirm", []string{"do", "confirm"}, c.expire))},
+		{Pattern: "GET " + toHold, Action: "backup.hold", do: with(c.holdPointsPage)},
+		{Pattern: "POST " + toHold, Action: "backup.hold", do: with(hold.sent("reason", []string{"target", "label", "from", "until", "reason", "ticket"}, c.holdPoints))},
+		{Pattern: "GET " + toBackups + "/holds/{hold}/release", Action: "backup.release", do: with(release.empty)},
+		{Pattern: "POST " + toBackups + "/holds/{hold}/release", Action: "backup.release", do: with(release.sent("reason", []string{"reason"}, c.releasePoints))},
+		{Pattern: "GET " + toBackups + "/jobs/{job}", Action: "backup.read", do: with(c.backupJob)},
+		{Pattern: "GET " + toBackups + "/drills/{drill}", Action: "backup.read", do: with(c.backupDrill)},
 	}
 }
 
-var errNoBackups = problem.New(problem.Unavailable, "backups-away", "Backups are not made by this node.").WithMend("Ask the node that runs the database.")
+var (
+	errNoBackups    = problem.New(problem.Unavailable, "backups-away", "Backups are not made by this node.").WithMend("Ask the node that runs the database.")
+	errJobUnknown   = problem.New(problem.NotFound, "job-unknown", "There is no such job.").WithMend("Choose one from the page Backups and recovery.")
+	errDrillUnknown = problem.New(problem.NotFound, "drill-unknown", "There is no such drill.").WithMend("Choose one from the page Backups and recovery.")
+)
 
 var backupCrumbs = []crumb{{"Backups and recovery", toBackups}}
 
@@ -58,12 +66,7 @@ type backupsData struct {
 	holds  []backup.Hold
 }
 
-func (c *Console) backups(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
+func (c *Console) backups(ctx context.Context, v *visit) error {
 	d := backupsData{v: v}
 	var err error
 	if d.status, err = c.Backups.Status(ctx, v.who()); err != nil {
@@ -101,16 +104,11 @@ func (w *working) pulse(now time.Time) int64 {
 }
 
 // runBackup starts what the schedule would do now, or a full backup.
-func (c *Console) runBackup(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
+func (c *Console) runBackup(ctx context.Context, v *visit) error {
 	f, err := readForm(v.r, "type")
 	if err != nil {
 		return err
 	}
-	ctx, cancel := v.ctx()
-	defer cancel()
 	job, err := c.Backups.Start(ctx, v.who(), backup.Request{Type: f.value("type")})
 	if err != nil {
 		return err
@@ -118,17 +116,29 @@ func (c *Console) runBackup(v *visit) error {
 	return v.seeOther(jobLink(job.ID))
 }
 
-func (c *Console) verifyBackups(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
+func (c *Console) verifyBackups(ctx context.Context, v *visit) error {
 	job, err := c.Backups.StartVerify(ctx, v.who(), backup.TargetRequest{})
 	if err != nil {
 		return err
 	}
 	return v.seeOther(jobLink(job.ID))
+}
+
+// probeTargets tries one target, or all. Each has a bound of its own, longer
+// than a page's: somebody asked for it and waits.
+func (c *Console) probeTargets(_ context.Context, v *visit) error {
+	f, err := readForm(v.r, "target")
+	if err != nil {
+		return err
+	}
+	var in backup.TargetRequest
+	if name := f.value("target"); name != "" {
+		in.Targets = []string{name}
+	}
+	if _, err := c.Backups.Probe(v.r.Context(), v.who(), in); err != nil {
+		return err
+	}
+	return v.seeOther(toBackups + "#targets")
 }
 
 type jobData struct {
@@ -137,16 +147,11 @@ type jobData struct {
 }
 
 // backupJob shows how far one piece of work has come, and what came of it.
-func (c *Console) backupJob(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	id, err := uuid.Parse(v.r.PathValue("job"))
+func (c *Console) backupJob(ctx context.Context, v *visit) error {
+	id, err := v.pathID("job", errJobUnknown)
 	if err != nil {
-		return problem.New(problem.NotFound, "job-unknown", "There is no such job.").WithMend("Choose one from the page Backups and recovery.")
+		return err
 	}
-	ctx, cancel := v.ctx()
-	defer cancel()
 	job, err := c.Backups.Job(ctx, v.who(), id)
 	if err != nil {
 		return err
@@ -170,12 +175,7 @@ type pointsData struct {
 // and three subjects.
 const pointsShown = 500
 
-func (c *Console) points(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
+func (c *Console) points(ctx context.Context, v *visit) error {
 	q := v.r.URL.Query()
 	d := pointsData{v: v, subject: q.Get("subject"), target: q.Get("target"), gone: q.Get("gone") == "1"}
 	if d.subject != "" && !slices.Contains(backup.Subjects, backup.Subject(d.subject)) {
@@ -200,16 +200,11 @@ type drillData struct {
 	drill backup.Drill
 }
 
-func (c *Console) backupDrill(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	id, err := uuid.Parse(v.r.PathValue("drill"))
+func (c *Console) backupDrill(ctx context.Context, v *visit) error {
+	id, err := v.pathID("drill", errDrillUnknown)
 	if err != nil {
-		return problem.New(problem.NotFound, "drill-unknown", "There is no such drill.").WithMend("Choose one from the page Backups and recovery.")
+		return err
 	}
-	ctx, cancel := v.ctx()
-	defer cancel()
 	d, err := c.Backups.Drill(ctx, v.who(), id)
 	if err != nil {
 		return err
@@ -255,30 +250,6 @@ func runState(s backup.State) state {
 		return state{bad, "Failed"}
 	}
 	return state{warn, "Interrupted"}
-}
-
-// verdictWord answers the question at the head of the page.
-func verdictWord(o backup.Outcome) (kind, word string) {
-	switch o {
-	case backup.Pass:
-		return ok, "Yes, proven."
-	case backup.Fail:
-		return bad, "No."
-	}
-	return warn, "Nobody knows."
-}
-
-func verdictKind(o backup.Outcome) string  { kind, _ := verdictWord(o); return kind }
-func verdictReply(o backup.Outcome) string { _, word := verdictWord(o); return word }
-
-// withoutAnswer is the reason of a verdict after the word that it begins with.
-func withoutAnswer(reason string) string {
-	for _, word := range []string{"Yes. ", "No. ", "Nobody knows. "} {
-		if rest, found := strings.CutPrefix(reason, word); found {
-			return rest
-		}
-	}
-	return reason
 }
 
 // pointState is how far a point can be trusted.

@@ -14,7 +14,7 @@ import (
 )
 
 // saved starts a node that has a place for backups.
-func saved(t *testing.T) *world {
+func saved(t *testing.T, change ...func(*backup.Config)) *world {
 	t.Helper()
 	w := &world{keys: map[string]string{}, dir: t.TempDir()}
 	t.Cleanup(w.stop)
@@ -35,6 +35,9 @@ func saved(t *testing.T) *world {
 		}
 	}
 	w.backup = backup.Config{Targets: []target.Config{{Name: "offsite", Kind: target.Directory, Path: place, Supplier: "elsewhere", Country: "DE"}}}
+	for _, do := range change {
+		do(&w.backup)
+	}
 	if err := w.restart(); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +97,7 @@ func TestBackupsAreMadeProvenAndHeldInTheBrowser(t *testing.T) {
 		t.Errorf("after the drill the node says %+v", s.CanRestore)
 	}
 	w.open(t, ctx, "/console/backups", "Backups and recovery")
-	says(t, ctx, "Yes, proven.")
+	says(t, ctx, "Can I restore? Yes. A restore from offsite was proven")
 	clean(t, ctx, "backups after a drill")
 
 	// The points, and a hold on one of them.

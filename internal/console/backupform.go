@@ -1,9 +1,10 @@
 package console
 
 import (
+	"context"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/a-h/templ"
 	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -17,16 +18,11 @@ type drillFormData struct {
 	targets []backup.TargetStatus
 }
 
-func (c *Console) drillPage(v *visit) error {
-	return c.showDrillForm(v, form{values: map[string]string{"which": string(backup.Latest)}}, 0)
+func (c *Console) drillPage(ctx context.Context, v *visit) error {
+	return c.showDrillForm(ctx, v, form{values: map[string]string{"which": string(backup.Latest)}}, 0)
 }
 
-func (c *Console) showDrillForm(v *visit, f form, status int) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
+func (c *Console) showDrillForm(ctx context.Context, v *visit, f form, status int) error {
 	targets, err := c.Backups.Targets(ctx, v.who())
 	if err != nil {
 		return err
@@ -35,30 +31,15 @@ func (c *Console) showDrillForm(v *visit, f form, status int) error {
 }
 
 // drill starts a restore into a throw-away copy.
-func (c *Console) drill(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	f, err := readForm(v.r, "subject", "target", "which", "time")
-	if err != nil {
-		return err
-	}
+func (c *Console) drill(ctx context.Context, v *visit, f *form) (to templ.SafeURL, err error) {
 	in := backup.DrillRequest{Subject: backup.Subject(f.value("subject")), Target: f.value("target"), Which: backup.Which(f.value("which"))}
 	if in.Which == backup.At {
-		in.Time, err = readMoment(&f, "time", "A drill of a given time needs the time.")
-	}
-	if err == nil {
-		ctx, cancel := v.ctx()
-		defer cancel()
-		var job backup.Job
-		if job, err = c.Backups.StartDrill(ctx, v.who(), in); err == nil {
-			return v.seeOther(jobLink(job.ID))
+		if in.Time, err = readMoment(f, "time", "A drill of a given time needs the time."); err != nil {
+			return "", err
 		}
 	}
-	if err := f.mended(err, "which"); err != nil {
-		return err
-	}
-	return c.showDrillForm(v, f, f.problem.Kind.Status())
+	job, err := c.Backups.StartDrill(ctx, v.who(), in)
+	return jobLink(job.ID), err
 }
 
 // readMoment reads a date and time of a form, in UTC.
@@ -81,14 +62,7 @@ type expireData struct {
 	keep int
 }
 
-func (c *Console) expirePage(v *visit) error { return c.showExpire(v, form{}, 0) }
-
-func (c *Console) showExpire(v *visit, f form, status int) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
+func (c *Console) showExpire(ctx context.Context, v *visit, f form, status int) error {
 	s, err := c.Backups.Status(ctx, v.who())
 	if err != nil {
 		return err
@@ -100,26 +74,13 @@ func (c *Console) showExpire(v *visit, f form, status int) error {
 const expireWord = "expire"
 
 // expire lists what retention would remove, or removes it.
-func (c *Console) expire(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	f, err := readForm(v.r, "do", "confirm")
-	if err != nil {
-		return err
-	}
+func (c *Console) expire(ctx context.Context, v *visit, f *form) (templ.SafeURL, error) {
 	dry := f.value("do") != "remove"
 	if !dry && f.value("confirm") != expireWord {
-		f.problem = problem.New(problem.Invalid, "confirm", "Removed points do not come back.").WithField("confirm").WithMend("Type " + expireWord + " to go on.")
-		return c.showExpire(v, f, f.problem.Kind.Status())
+		return "", problem.New(problem.Invalid, "confirm", "Removed points do not come back.").WithField("confirm").WithMend("Type " + expireWord + " to go on.")
 	}
-	ctx, cancel := v.ctx()
-	defer cancel()
 	job, err := c.Backups.StartExpire(ctx, v.who(), backup.TargetRequest{DryRun: dry})
-	if err != nil {
-		return err
-	}
-	return v.seeOther(jobLink(job.ID))
+	return jobLink(job.ID), err
 }
 
 type holdPointsData struct {
@@ -128,16 +89,11 @@ type holdPointsData struct {
 	targets []string
 }
 
-func (c *Console) holdPointsPage(v *visit) error {
-	return c.showHoldPoints(v, form{values: map[string]string{"label": v.r.URL.Query().Get("label"), "target": v.r.URL.Query().Get("target")}}, 0)
+func (c *Console) holdPointsPage(ctx context.Context, v *visit) error {
+	return c.showHoldPoints(ctx, v, form{values: map[string]string{"label": v.r.URL.Query().Get("label"), "target": v.r.URL.Query().Get("target")}}, 0)
 }
 
-func (c *Console) showHoldPoints(v *visit, f form, status int) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
+func (c *Console) showHoldPoints(ctx context.Context, v *visit, f form, status int) error {
 	targets, err := c.Backups.Targets(ctx, v.who())
 	if err != nil {
 		return err
@@ -149,32 +105,18 @@ func (c *Console) showHoldPoints(v *visit, f form, status int) error {
 	return v.show(page{Title: "Hold points", Path: toBackups, Status: status, Crumbs: backupCrumbs}, holdPointsBody(d))
 }
 
-func (c *Console) holdPoints(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	f, err := readForm(v.r, "target", "label", "from", "until", "reason", "ticket")
-	if err != nil {
-		return err
-	}
+func (c *Console) holdPoints(ctx context.Context, v *visit, f *form) (to templ.SafeURL, err error) {
 	in := backup.NewHold{Target: f.value("target"), Label: f.value("label"), Reason: f.value("reason"), Ticket: f.value("ticket")}
 	if err == nil && f.value("from") != "" {
-		in.From, err = readMoment(&f, "from", "")
+		in.From, err = readMoment(f, "from", "")
 	}
 	if err == nil && f.value("until") != "" {
-		in.Until, err = readMoment(&f, "until", "")
+		in.Until, err = readMoment(f, "until", "")
 	}
 	if err == nil {
-		ctx, cancel := v.ctx()
-		defer cancel()
-		if _, err = c.Backups.Hold(ctx, v.who(), in); err == nil {
-			return v.seeOther(toBackups)
-		}
+		_, err = c.Backups.Hold(ctx, v.who(), in)
 	}
-	if err := f.mended(err, "reason"); err != nil {
-		return err
-	}
-	return c.showHoldPoints(v, f, f.problem.Kind.Status())
+	return toBackups, err
 }
 
 type releasePointsData struct {
@@ -185,18 +127,11 @@ type releasePointsData struct {
 
 var errHoldUnknown = problem.New(problem.NotFound, "hold-unknown", "There is no such hold.").WithMend("Choose one from the page Backups and recovery.")
 
-func (c *Console) releasePointsPage(v *visit) error { return c.showReleasePoints(v, form{}, 0) }
-
-func (c *Console) showReleasePoints(v *visit, f form, status int) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	id, err := uuid.Parse(v.r.PathValue("hold"))
+func (c *Console) showReleasePoints(ctx context.Context, v *visit, f form, status int) error {
+	id, err := v.pathID("hold", errHoldUnknown)
 	if err != nil {
-		return errHoldUnknown
+		return err
 	}
-	ctx, cancel := v.ctx()
-	defer cancel()
 	list, err := c.Backups.Holds(ctx, v.who())
 	if err != nil {
 		return err
@@ -209,25 +144,11 @@ func (c *Console) showReleasePoints(v *visit, f form, status int) error {
 	return errHoldUnknown
 }
 
-func (c *Console) releasePoints(v *visit) error {
-	if c.Backups == nil {
-		return errNoBackups
-	}
-	id, err := uuid.Parse(v.r.PathValue("hold"))
+func (c *Console) releasePoints(ctx context.Context, v *visit, f *form) (templ.SafeURL, error) {
+	id, err := v.pathID("hold", errHoldUnknown)
 	if err != nil {
-		return errHoldUnknown
+		return "", err
 	}
-	f, err := readForm(v.r, "reason")
-	if err != nil {
-		return err
-	}
-	ctx, cancel := v.ctx()
-	defer cancel()
-	if _, err := c.Backups.Release(ctx, v.who(), id, f.value("reason")); err != nil {
-		if err := f.mended(err, "reason"); err != nil {
-			return err
-		}
-		return c.showReleasePoints(v, f, f.problem.Kind.Status())
-	}
-	return v.seeOther(toBackups)
+	_, err = c.Backups.Release(ctx, v.who(), id, f.value("reason"))
+	return toBackups, err
 }

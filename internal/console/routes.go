@@ -59,6 +59,8 @@ func (c *Console) Routes() []Route {
 	r = append(r, c.encryptionRoutes()...)
 	r = append(r, c.controlRoutes()...)
 	r = append(r, c.backupRoutes()...)
+	r = append(r, c.kitRoutes()...)
+	r = append(r, c.mirrorRoutes()...)
 	r = append(r, c.outboxRoutes()...)
 	r = append(r, c.holdRoutes()...)
 	r = append(r, c.nodeKeyRoutes()...)

@@ -67,6 +67,32 @@ func TestPicturesForTheEye(t *testing.T) {
 	}
 }
 
+// pictured writes pictures of the page that a test has open, where
+// FOUNDRY_SHOTS says.
+func pictured(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	dir := os.Getenv("FOUNDRY_SHOTS")
+	if dir == "" {
+		return
+	}
+	shoot := func(as string) {
+		body, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name+"-"+as+".png"), body, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []string{"dark", "light"} {
+		theme(t, ctx, c)
+		shoot(c)
+	}
+	run(t, ctx, chromedp.EmulateViewport(390, 844))
+	shoot("phone")
+	run(t, ctx, chromedp.EmulateViewport(1280, 900))
+}
+
 // provable is the page of an entry that stands in the tree.
 func provable(t *testing.T, ctx context.Context, w *world) string {
 	t.Helper()

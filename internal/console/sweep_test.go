@@ -156,6 +156,20 @@ var pagesAndActs = map[string]swept{
 	"GET /console/controls/{control}/attest":               {"controls.attest", ofThePlatform, "", false},
 	"POST /console/controls/{control}/attest":              {"controls.attest", ofThePlatform, "", false},
 	"POST /console/messages/{message}/retry":               {"notify.retry", ofTheCaller, "", false},
+	"POST /console/backups/targets/probe":                  {"backup.probe", ofTheCaller, "", true},
+	"GET /console/backups/kit":                             {"break-glass.read", ofTheCaller, "", false},
+	"POST /console/backups/kit/look":                       {"break-glass.look", ofTheCaller, "", false},
+	"GET /console/backups/kit/briefing":                    {"break-glass.brief", ofTheCaller, "", false},
+	"GET /console/backups/kit/briefing.html":               {"break-glass.brief", ofTheCaller, "", false},
+	"GET /console/backups/kit/instructions/{sheet}":        {"break-glass.read", ofTheCaller, "", false},
+	"GET /console/backups/kit/openings/{opening}":          {"break-glass.read", ofTheCaller, "", false},
+	"POST /console/backups/kit/openings/{opening}/review":  {"break-glass.review", ofTheCaller, "", false},
+	"GET /console/backups/mirrors":                         {"backup.read", ofTheCaller, "", false},
+	"GET /console/backups/mirrors/{mirror}":                {"backup.read", ofTheCaller, "", false},
+	"POST /console/backups/mirrors/{mirror}/fetch":         {"backup.fetch", ofTheCaller, "", false},
+	"POST /console/backups/mirrors/{mirror}/prove":         {"backup.prove", ofTheCaller, "", false},
+	"GET /console/backups/mirrors/{mirror}/push":           {"backup.push", ofTheCaller, "", false},
+	"POST /console/backups/mirrors/{mirror}/push":          {"backup.push", ofTheCaller, "", false},
 	"POST /console/backups/run":                            {"backup.run", ofTheCaller, "", true},
 	"POST /console/backups/verify":                         {"backup.verify", ofTheCaller, "", true},
 	"GET /console/backups/points":                          {"backup.read", ofTheCaller, "", false},
@@ -268,7 +282,7 @@ func (s *sweeper) address(pattern string, one swept, org string) (method, path s
 	fill := strings.NewReplacer("{$}", "", "{name}", org, "{organisation}", org, "{org}", org, "/keys/{id}", "/keys/"+s.keys[org],
 		"{id}", "req_"+strings.Repeat("a", 26), "{hash}", strings.Repeat("0", 32), "{control}", "O-08",
 		"{passkey}", "none", "{session}", "none", "{invitation}", "aaaaaaaaaa", "{person}", uuid.NewString(), "{account}", uuid.NewString(), "{entry}", uuid.NewString(),
-		"{grant}", uuid.NewString(), "{review}", uuid.NewString(), "{shred}", uuid.NewString(), "{message}", uuid.NewString(), "{hold}", uuid.NewString(), "{job}", uuid.NewString(), "{drill}", uuid.NewString())
+		"{grant}", uuid.NewString(), "{review}", uuid.NewString(), "{shred}", uuid.NewString(), "{message}", uuid.NewString(), "{sheet}", "bare-machine", "{opening}", uuid.NewString(), "{mirror}", "nothing", "{hold}", uuid.NewString(), "{job}", uuid.NewString(), "{drill}", uuid.NewString())
 	return method, fill.Replace(path + one.query)
 }
 

@@ -102,6 +102,13 @@ func (m *Mirrors) Prove(ctx context.Context, t Trial) (p Proof, err error) {
 	return p, nil
 }
 
+func many(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
 func worst(checks []Check) string {
 	outcome := Pass
 	for _, c := range checks {
@@ -154,11 +161,11 @@ func (x *proving) refs(ctx context.Context) bool {
 	case x.p.Commit == "":
 		return x.say("refs", Fail, "The repository has no commit on any branch.")
 	case e.Fetched.IsZero():
-		return x.say("refs", Inconclusive, fmt.Sprintf("%d refs; how many there should be was not noted.", len(refs)))
+		return x.say("refs", Inconclusive, many(len(refs), "ref")+"; how many there should be was not noted.")
 	case e.Commit != x.p.Commit || e.Refs != len(refs):
-		return x.say("refs", Fail, fmt.Sprintf("%d refs, the newest commit is %.12s; noted were %d and %.12s.", len(refs), x.p.Commit, e.Refs, e.Commit))
+		return x.say("refs", Fail, fmt.Sprintf("%s, the newest commit is %.12s; noted were %d and %.12s.", many(len(refs), "ref"), x.p.Commit, e.Refs, e.Commit))
 	}
-	return x.say("refs", Pass, fmt.Sprintf("%d refs, the newest commit is %.12s, as noted.", len(refs), x.p.Commit))
+	return x.say("refs", Pass, fmt.Sprintf("%s, the newest commit is %.12s, as noted.", many(len(refs), "ref"), x.p.Commit))
 }
 
 // fsck reads every object of the mirror, also those that a remote has lost.
@@ -235,7 +242,7 @@ func (x *proving) checkOut(ctx context.Context) bool {
 	if x.p.Files == 0 {
 		return x.say("check-out", Inconclusive, "The newest commit has no files.")
 	}
-	return x.say("check-out", Pass, fmt.Sprintf("%d files with %d bytes.", x.p.Files, x.p.Bytes))
+	return x.say("check-out", Pass, fmt.Sprintf("%s with %d bytes.", many(int(x.p.Files), "file"), x.p.Bytes))
 }
 
 // build runs what the operator said builds the code: bounded in time, as
