@@ -100,7 +100,7 @@ func (a *app) runNode(ctx context.Context, cfg daemon.Config) error {
 // greet says where the node is and what to do next.
 func (a *app) greet(d *daemon.Daemon, took time.Duration) {
 	if f := d.Fence(); f != nil {
-		_ = a.print(map[string]any{"url": d.URL(), "mode": d.Mode(), "data_dir": d.DataDir(), "fenced": f}, func(w io.Writer) {
+		_ = a.print(map[string]any{"url": d.URL(), "mode": d.Mode(), "data_dir": d.DataDir(), "ca": daemon.AuthorityFile(d.DataDir()), "fenced": f}, func(w io.Writer) {
 			fmt.Fprintf(w, "This node is FENCED and does nothing: %s\n  → %s\n\n  URL\t%s\n  Data\t%s\n", f.Reason, f.Mend, d.URL(), d.DataDir())
 		})
 		return
