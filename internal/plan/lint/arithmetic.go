@@ -318,8 +318,11 @@ func tighter(a, b *plan.Function) bool {
 func functionWithoutRPO(c *Context) {
 	for i := range c.Functions {
 		f := &c.Functions[i]
-		keeps := needsData(f) || len(c.BackupsOf(f)) > 0
-		if f.RPO.Known() || !keeps && (!f.IsCritical() || slices.Contains(passing, f.Kind)) {
+		if f.RPO.Known() || slices.Contains(passing, f.Kind) || len(f.Data) > 0 && !c.stateful(f) {
+			continue // it keeps nothing, or what can be made again
+		}
+		keeps := c.stateful(f)
+		if !keeps && !f.IsCritical() {
 			continue
 		}
 		message := fmt.Sprintf("The plan does not say how much of the latest data of %q may be lost.", f.Name)

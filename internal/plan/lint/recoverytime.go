@@ -40,9 +40,10 @@ func (r recovery) over(f *plan.Function, total time.Duration) bool {
 }
 
 // recoveriesOf lists the estimates of every recovery plan of a function that
-// counts: it has an RTO, and no fallback keeps that already.
+// counts: it has an RTO, and neither a second host at another place nor a
+// fallback keeps that already.
 func (c *Context) recoveriesOf(f *plan.Function) (out []recovery) {
-	if !f.RTO.Known() || slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool {
+	if !f.RTO.Known() || len(f.Host) > 1 && !c.falls(f) || slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool {
 		return carries(f, &fb) && (fb.State == "hot" && fb.Automatic || fb.Takes.Known() && fb.Takes.Longest() <= f.RTO.Longest())
 	}) {
 		return nil
@@ -55,9 +56,22 @@ func (c *Context) recoveriesOf(f *plan.Function) (out []recovery) {
 		}
 	}
 	slices.SortFunc(out, func(a, b recovery) int {
+		if x, y := c.afterIntruders(a.plan), c.afterIntruders(b.plan); x != y {
+			return map[bool]int{true: 1, false: -1}[x] // the others are worse: nothing excuses them
+		}
 		return cmp.Or(cmp.Compare(b.e.Total-b.before, a.e.Total-a.before), strings.Compare(a.plan.Name, b.plan.Name))
 	})
 	return out
+}
+
+// falls reports whether the loss of a single node or site stops a function.
+func (c *Context) falls(f *plan.Function) bool {
+	for t := range c.ownFate(f) {
+		if t.Kind == plan.KindNode || t.Kind == plan.KindSite {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Context) planPath(r *plan.RecoveryPlan) string {
@@ -73,12 +87,25 @@ func rtoUnreachable(c *Context) {
 			if known := firm(r.e); !r.over(f, known) {
 				continue
 			}
-			c.Report(at("functions", i, "rto"), about("function", f.Name), "Recovery plan %q brings %q back after %s (%s); its RTO is %s%s%s.",
+			found := c.Report(at("functions", i, "rto"), about("function", f.Name), "Recovery plan %q brings %q back after %s (%s); its RTO is %s%s%s.",
 				r.plan.Name, f.Name, plan.FormatDuration(r.e.Total), sum(r.e), f.RTO, ifKnown(", its MTD ", f.MTD), notCounted(r)).
 				With(c.planPath(r.plan)).Assuming(r.e.Assumptions...)
+			if c.afterIntruders(r.plan) && !(f.MTD.Known() && firm(r.e) > f.MTD.Longest()) {
+				found.As(Warning).Saying("Traces are taken and causes found before anything is restored: say that the RTO does not hold after an intrusion, or keep a clean fallback that can serve meanwhile.")
+			}
 			break // the slowest plan says enough
 		}
 	}
+}
+
+// afterIntruders reports whether a recovery plan is only for security scenarios.
+func (c *Context) afterIntruders(r *plan.RecoveryPlan) bool {
+	for i := range c.Scenarios {
+		if s := &c.Scenarios[i]; slices.Contains(s.Recovery, r.Name) && s.Kind != "security" {
+			return false
+		}
+	}
+	return hasStep(r, "capture", "investigate", "isolate")
 }
 
 func notCounted(r recovery) string {
