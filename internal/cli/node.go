@@ -214,7 +214,7 @@ func (a *app) simulator() *cobra.Command {
 // reference writes the references that are generated from the code.
 func (a *app) reference() *cobra.Command {
 	return &cobra.Command{
-		Use: "reference cli|configuration|roles|api", Short: "Print a generated reference", Hidden: true, Args: exactly("SUBJECT"),
+		Use: "reference cli|configuration|roles|api|plan-rules", Short: "Print a generated reference", Hidden: true, Args: exactly("SUBJECT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch args[0] {
 			case "cli":
@@ -224,6 +224,8 @@ func (a *app) reference() *cobra.Command {
 				return writeConfiguration(a.out)
 			case "roles":
 				return writeRoles(a.out)
+			case "plan-rules":
+				return writePlanRules(a.out)
 			case "api":
 				text, err := api.New(api.Options{Version: "v1"}).OpenAPI()
 				if err != nil {
