@@ -31,11 +31,7 @@ func (b *Backups) watchAway() {
 			delete(b.seen, t.Name)
 		case p == nil && was:
 			delete(b.away, t.Name)
-			delete(b.seen, t.Name)
-			w := b.watched[t.Name]
-			w.Seen, w.Failure = time.Time{}, ""
-			b.watched[t.Name] = w
-			b.back[t.Name] = b.o.Clock()
+			b.forget(t.Name)
 		}
 		b.mu.Unlock()
 		switch {

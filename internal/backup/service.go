@@ -86,6 +86,7 @@ type Backups struct {
 	failingSince time.Time                        // since when archiving fails; zero: it does not
 	away         map[string]time.Time             // by target: since when it is not there
 	back         map[string]time.Time             // by target: since when it is there again
+	reached      map[string]reach                 // by target: whether its server answers
 	life         context.Context
 	end          context.CancelFunc
 }
@@ -117,7 +118,7 @@ func New(o Options) (*Backups, error) {
 	if len(o.Targets) > 0 && o.Sign == nil {
 		return nil, errors.New("backup: nothing signs the records of drills")
 	}
-	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}, probed: map[string]TargetProbe{}, away: map[string]time.Time{}, back: map[string]time.Time{}}
+	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}, probed: map[string]TargetProbe{}, away: map[string]time.Time{}, back: map[string]time.Time{}, reached: map[string]reach{}}
 	b.life, b.end = context.WithCancel(context.Background())
 	return b, nil
 }

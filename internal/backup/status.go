@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -236,7 +237,7 @@ func (b *Backups) targetStatus(t target.Target, p *picture) TargetStatus {
 	if wasTried {
 		s.Probed = &tried
 	}
-	if p := away(t); p != nil {
+	if p := cmp.Or(away(t), b.unanswered(t.Name)); p != nil {
 		s.Reachable, s.Failure, s.mend, s.Free, s.Total = false, p.Detail, p.Mend, -1, -1
 	}
 	for _, f := range t.Apart(b.o.Place, b.production()) {

@@ -30,6 +30,7 @@ const listEvery = time.Hour
 func (b *Backups) watch(ctx context.Context) error {
 	if b.Configured() {
 		b.watchAway()
+		b.watchServers(ctx)
 		if err := b.watchArchive(ctx); err != nil {
 			return err
 		}
