@@ -114,7 +114,29 @@ type candidate struct {
 	reaches time.Time
 }
 
+// connects finds out within seconds that nothing answers at a server: an engine
+// tries again for minutes, which whoever recovers does not have.
+func connects(ctx context.Context, t target.Target) error {
+	if t.Kind == target.Directory {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	s, err := t.Store(asking)
+	if err == nil {
+		_, err = s.List(asking, "foundry-kit-")
+		_ = s.Close()
+	}
+	if err != nil && problem.From(err).Code == "target-gone" {
+		return err
+	}
+	return nil // whatever else is wrong, the engine says better
+}
+
 func (x *recovering) look(ctx context.Context, t target.Target) (candidate, error) {
+	if err := connects(ctx, t); err != nil {
+		return candidate{}, err
+	}
 	points, err := x.engines.Database.Points(ctx, t)
 	if err != nil {
 		return candidate{}, fmt.Errorf("reading the points at %s: %w", t.Name, err)
