@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/missionopsai/foundry/internal/backup"
+	"github.com/missionopsai/foundry/internal/backup/engine/enginetest"
 )
 
 // guarded is a node with a target for its backups, and what it has of engines.
@@ -25,7 +26,8 @@ type guarded struct {
 	*node
 	t       *testing.T
 	target  string
-	stopped []int // engines that a test holds
+	sources string // directory that is backed up with the node's own
+	stopped []int  // engines that a test holds
 }
 
 // newGuarded prepares a node that backs up to a directory.
@@ -36,7 +38,12 @@ func newGuarded(t *testing.T, target string) *guarded {
 			t.Skip(program + " is not installed")
 		}
 	}
-	g := &guarded{t: t, target: target, node: newNode(t, fmt.Sprintf("backup: {archive_timeout: 1s, targets: [{name: shelf, kind: directory, path: %q}]}\n", target))}
+	sources := filepath.Join(tempDir(t), "sources")
+	if err := os.Mkdir(sources, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g := &guarded{t: t, target: target, sources: sources,
+		node: newNode(t, fmt.Sprintf("mail: {alarms: [ops@example.eu]}\nbackup: {archive_timeout: 1s, files: [%q], targets: [{name: shelf, kind: directory, path: %q}]}\n", sources, target))}
 	t.Cleanup(func() { signalAll(g.stopped, syscall.SIGKILL) })
 	return g
 }
@@ -63,7 +70,9 @@ func await(t *testing.T, what string, done func() (bool, string)) time.Duration 
 // a node that has just begun has nothing sealed that a copy's keys could open.
 func (g *guarded) proven() {
 	g.t.Helper()
-	g.start()
+	if g.cmd == nil {
+		g.start()
+	}
 	g.say("org", "create", unique("sealed"))
 	await(g.t, "the first backups to be drilled", func() (bool, string) {
 		var drills []backup.Drill
@@ -366,17 +375,69 @@ func (g *guarded) engines(program, command string) (out []int) {
 	return out
 }
 
-// hold stops an engine in the middle of a command.
-func (g *guarded) hold(program, command string) {
-	g.t.Helper()
-	await(g.t, program+" "+command+" to run", func() (bool, string) {
-		pids := g.engines(program, command)
-		signalAll(pids, syscall.SIGSTOP)
-		g.stopped = append(g.stopped, pids...)
-		return len(pids) > 0, "it does not"
-	})
+// hold is a place in the work of an engine at which a test stops it.
+type hold struct {
+	g                *guarded
+	program, command string
+	at               *enginetest.Held
+	planted          string // file that stands there for that alone
 }
 
+// hold chooses where the next run of a command is to be stopped: a backup
+// where it reads what is to be backed up, a restore where it reads the
+// repository.
+func (g *guarded) hold(program, command string) *hold {
+	g.t.Helper()
+	h := &hold{g: g, program: program, command: command}
+	path := ""
+	switch {
+	case command == "restore":
+		path = largest(g.t, filepath.Join(g.target, program, "backup"))
+	case program == "restic": // the node reads this one, to list what it backs up
+		h.planted = filepath.Join(g.sources, unique("listed"))
+	default: // pgBackRest takes along whatever is in the directory of the database
+		h.planted = filepath.Join(g.data(), "postgres", "data", unique("planted"))
+	}
+	if h.planted != "" {
+		path = h.planted
+		if err := os.WriteFile(path, []byte("planted"), 0o644); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	h.at = enginetest.Hold(g.t, path)
+	return h
+}
+
+// reached waits until the engine is there, and stops it.
+func (h *hold) reached() {
+	h.g.t.Helper()
+	h.at.Reached()
+	if h.program == "restic" && h.command == "backup" {
+		// The node has read the directory and stands at the first file of it: a
+		// second one is for restic alone.
+		path := filepath.Join(h.g.sources, unique("planted"))
+		if err := os.WriteFile(path, []byte("planted"), 0o644); err != nil {
+			h.g.t.Fatal(err)
+		}
+		listed := h.at
+		h.at = enginetest.Hold(h.g.t, path)
+		listed.Release() // the file stays: it is in the list
+		h.planted = path
+		h.at.Reached()
+	}
+	pids := h.g.engines(h.program, h.command)
+	if len(pids) == 0 {
+		h.g.t.Fatalf("%s %s does not run", h.program, h.command)
+	}
+	signalAll(pids, syscall.SIGSTOP)
+	h.g.stopped = append(h.g.stopped, pids...)
+	h.at.Release()
+	if h.planted != "" {
+		_ = os.Remove(h.planted)
+	}
+}
+
+// letGo lets the engines go on that a test stopped.
 func (g *guarded) letGo() {
 	signalAll(g.stopped, syscall.SIGCONT)
 	g.stopped = nil

@@ -46,8 +46,9 @@ func TestARealNodeIsKilledWhileItBacksUpAndDrills(t *testing.T) {
 		{"pgbackrest", "restore", []string{"backup", "drill"}},
 	} {
 		what := strings.Join(step.args, " ")
+		hold := g.hold(step.program, step.command)
 		job := g.begin(step.args...)
-		g.hold(step.program, step.command)
+		hold.reached()
 		held, secrets := slices.Clone(g.stopped), g.runtimes()
 		if len(secrets) == 0 {
 			t.Fatalf("%s: no directory with secrets in memory was found", what)
