@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DATA_DIR ?= $(shell scripts/data-dir)
 GO ?= go
 
-.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security bench-recovery fuzz lint generate clean
+.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security bench-recovery bench-plan fuzz lint generate clean
 
 run: setup build ## set up, build, start a node on ./var
 	bin/foundry up --data-dir $(DATA_DIR)
@@ -45,6 +45,9 @@ bench-security: setup ## sign-in, authorisation, sealing, the audit log, against
 
 bench-recovery: setup ## backup, drill and recovery of a bare machine, against pgBackRest by hand; BENCH="-scale 5 -rounds 1" is quick
 	$(GO) run ./bench/recovery $(BENCH)
+
+bench-plan: ## reading and checking plans of four sizes, and what falls with each thing in them
+	$(GO) run ./bench/plan $(BENCH)
 
 fuzz: ## every fuzz target for FUZZTIME each (default 10m)
 	scripts/fuzz $(or $(FUZZTIME),10m)
