@@ -24,7 +24,7 @@ audit
 access
 notify evidence
 backup
-gateway
+gateway governance
 api console
 daemon
 cli

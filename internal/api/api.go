@@ -20,6 +20,7 @@ import (
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/governance"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -55,6 +56,8 @@ type Options struct {
 	VerifyRecord func(signed string) error // that this node's evidence key signed it
 
 	Code *backup.Code // mirrors of code repositories
+
+	Plans *governance.Plans
 }
 
 // API serves the administrative interface.
@@ -89,6 +92,7 @@ func New(o Options) *API {
 	a.accessRegister()
 	a.breakGlass()
 	a.mirrors()
+	a.plan()
 	return a
 }
 

@@ -10,10 +10,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// plan is the continuity plan as a file. It asks no node: a plan can be
-// written and judged anywhere.
+// plan is the continuity plan: as a file, which can be written and judged
+// anywhere, without a node; and as what a node keeps, approved.
 func (a *app) plan() *cobra.Command {
-	return group("plan", "The continuity plan: what it says, what is wrong with it, what falls with what", a.planCheck(), a.planRules(), a.planExplain(), a.planSchema(), a.planSubjects(), a.planDiff(), a.planHash(), a.planGraph(), a.planWhatif())
+	c := group("plan", "The continuity plan: what it says, what is wrong with it, what falls with what",
+		a.planCheck(), a.planRules(), a.planExplain(), a.planSchema(), a.planSubjects(), a.planDiff(), a.planHash(), a.planGraph(), a.planWhatif())
+	c.AddCommand(a.planGoverned()...)
+	return c
 }
 
 // planFile is the plan that commands read when none is named.
@@ -47,7 +50,7 @@ func measuredFlag(cmd *cobra.Command) func() (plan.Measured, error) {
 			err = json.Unmarshal(text, &m)
 		}
 		if err != nil {
-			return m, problem.New(problem.Invalid, "measured-unreadable", "The measurements cannot be read: "+sentence(err.Error())).WithField(*path).WithMend("`foundry plan margins --json` writes such a file.").Wrap(err)
+			return m, problem.New(problem.Invalid, "measured-unreadable", "The measurements cannot be read: "+sentence(err.Error())).WithField(*path).WithMend("`foundry plan measured --json` writes such a file.").Wrap(err)
 		}
 		return m, nil
 	}

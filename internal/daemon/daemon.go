@@ -24,6 +24,7 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
+	"github.com/missionopsai/foundry/internal/governance"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,6 +76,7 @@ type Daemon struct {
 	assurance
 	staff
 	rescue
+	plans *governance.Plans
 	safety
 
 	// FirstKey is the token of the key made on the very first start; empty
@@ -137,6 +139,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Making the first organisation and key", d.bootstrap},
 		{"Reading who is signed in", d.makePeople},
 		{"Making the service of backups", d.makeBackups},
+		{"Reading the continuity plan", d.makePlans},
 		{"Reading the controls", d.makeAssurance},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
@@ -268,7 +271,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
-		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code})
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans})
 	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
@@ -289,6 +292,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runRescue(ctx)
 	d.runBackups(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
+	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })
 	d.running.Go(func() { d.vault.Run(ctx) })
 	d.running.Go(func() {
 		if err := d.shipper.Run(ctx); err != nil && ctx.Err() == nil {

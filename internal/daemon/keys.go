@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/config"
+	"github.com/missionopsai/foundry/internal/governance"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -173,7 +175,9 @@ func (d *Daemon) makeVault(context.Context) error {
 }
 
 // sealedColumns lists the columns that hold values of the vault.
-func sealedColumns() []keys.Column { return access.SealedColumns() }
+func sealedColumns() []keys.Column {
+	return slices.Concat(access.SealedColumns(), governance.SealedColumns())
+}
 
 func (d *Daemon) encryption() *api.Encryption {
 	return &api.Encryption{Vault: d.vault, Rotate: d.rotate, Canary: d.canary,

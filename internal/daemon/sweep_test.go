@@ -93,6 +93,17 @@ var operations = map[string]swept{
 	"backup-mirror-prove": {"backup.prove", ofThePlatform, "/backup-mirrors/nothing/proofs", "", false},
 	"backup-mirror-push":  {"backup.push", ofThePlatform, "/backup-mirrors/nothing/pushes", `{"to":"https://example.org/a.git","reason":"for the sweep of the tests"}`, false},
 
+	"plan-standing":    {"plan.read", ofThePlatform, "/plan", "", false},
+	"plan-whatif":      {"plan.read", ofThePlatform, "/plan/whatif?lose=nothing", "", false},
+	"plan-revisions":   {"plan.read", ofThePlatform, "/plan/revisions", "", false},
+	"plan-show":        {"plan.read", ofThePlatform, "/plan/revisions/{other}", "", false},
+	"plan-register":    {"plan.read", ofThePlatform, "/plan/register", "", false},
+	"plan-submit":      {"plan.submit", ofThePlatform, "/plan/revisions", `{"text":"version: 2","note":"for the sweep of the tests"}`, false},
+	"plan-decide":      {"plan.decide", ofThePlatform, "/plan/revisions/{other}/decisions", `{"approve":true}`, false},
+	"plan-acknowledge": {"plan.acknowledge", ofThePlatform, "/plan/acknowledgements", `{"hash":"0"}`, false},
+	"plan-confirm":     {"plan.confirm", ofThePlatform, "/plan/register", `{"entry":"nothing"}`, false},
+	"plan-review":      {"plan.review", ofThePlatform, "/plan/reviews/{other}", `{"finding":"for the sweep of the tests"}`, false},
+
 	"emergency-look":        {"break-glass.look", ofThePlatform, "/emergency/looks", "", false},
 	"emergency-brief":       {"break-glass.brief", ofThePlatform, "/emergency/briefing", "", false},
 	"emergency-show":        {"break-glass.read", ofThePlatform, "/emergency", "", false},

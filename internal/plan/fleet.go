@@ -145,6 +145,7 @@ type Backup struct {
 	Keep        Span           `yaml:"keep,omitempty" json:"keep,omitzero" jsonschema_description:"A retention that says neither minimum nor maximum."`
 	To          []BackupTarget `yaml:"to,omitempty" json:"to,omitempty"`
 	Encryption  *Cipher        `yaml:"encryption,omitempty" json:"encryption,omitempty"`
+	MadeBy      string         `yaml:"made_by,omitempty" json:"made_by,omitempty" jsonschema:"enum=foundry,enum=other" jsonschema_description:"foundry: by the platform itself, whose proven points and measured rates stand in for what is written here."`
 	TestEvery   Span           `yaml:"test_every,omitempty" json:"test_every,omitzero"`
 	Tested      Date           `yaml:"tested,omitempty" json:"tested,omitzero"`
 	Source      []Source       `yaml:"source,omitempty" json:"source,omitempty"`

@@ -46,6 +46,7 @@ type Organisation struct {
 	Operators    []string `yaml:"operators,omitempty" json:"operators,omitempty" ref:"person" jsonschema_description:"Who operates the systems, and recovers functions that name nobody."`
 	Owner        string   `yaml:"owner,omitempty" json:"owner,omitempty" ref:"person" jsonschema_description:"Who owns the plan and answers for it."`
 	Approvers    []string `yaml:"approvers,omitempty" json:"approvers,omitempty" ref:"person" jsonschema_description:"Who approves the plan; not the owner alone."`
+	Approvals    int      `yaml:"approvals,omitempty" json:"approvals,omitempty" jsonschema:"minimum=1,maximum=5" jsonschema_description:"How many different people have to approve a plan; 1 when left out."`
 	Remote       *bool    `yaml:"remote_first,omitempty" json:"remote_first,omitempty" jsonschema_description:"Whether nobody needs to be at a certain place to work."`
 	Source       []Source `yaml:"source,omitempty" json:"source,omitempty"`
 }

@@ -11,7 +11,7 @@ import (
 // Entry is one thing in the registers: something that lapses or comes round,
 // with an owner.
 type Entry struct {
-	Key    string    `json:"key"`  // "contract supplier hetzner": the same as long as the thing is
+	Key    string    `json:"key"`  // "contract supplier hetzner", "duty exercise": the same as long as the thing is
 	Kind   string    `json:"kind"` // contract, claim, certificate, document, runbook, duty, supplier, rehearsal, backup-test, briefing, check-in
 	Of     string    `json:"of"`   // "supplier hetzner"
 	Title  string    `json:"title"`
@@ -53,7 +53,10 @@ func (p *Plan) Register() []Entry {
 	add := func(kind, of, title, owner, at string, e Entry) {
 		e.Kind, e.Of, e.Title, e.At = kind, of, title, at
 		e.Owner = cmp.Or(owner, p.Organisation.Owner)
-		e.Key = kind + " " + of
+		e.Key = of
+		if !strings.HasPrefix(of, kind+" ") {
+			e.Key = kind + " " + of
+		}
 		out = append(out, e)
 	}
 	contract := func(of, title, at string, c Contract) {

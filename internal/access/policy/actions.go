@@ -232,6 +232,13 @@ var continuityRules = []rule{
 	{"backup.expire", "remove backups that are older than the retention", administrative | nodeAlways, runs},
 	{"backup.hold", "keep backups from being removed", administrative, watches},
 	{"backup.release", "end a hold on backups", administrative, watches},
+
+	{"plan.read", "see the continuity plan, its findings, margins and registers", read, platform},
+	{"plan.submit", "hand in a continuity plan", administrative, platform},
+	{"plan.decide", "approve or reject a continuity plan", administrative, platform},
+	{"plan.acknowledge", "say that one has read the continuity plan", 0, platform},
+	{"plan.confirm", "say that something of the plan's registers was done", 0, platform},
+	{"plan.review", "say what a review of the plan has found", administrative, watches},
 }
 
 // byName finds a rule; it never changes.

@@ -31,6 +31,16 @@ func (s Severity) String() string { return severityNames[s] }
 // MarshalText writes the name.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads a name.
+func (s *Severity) UnmarshalText(text []byte) error {
+	found, ok := ParseSeverity(string(text))
+	if !ok {
+		return fmt.Errorf("%q is no severity", text)
+	}
+	*s = found
+	return nil
+}
+
 // ParseSeverity reads a name.
 func ParseSeverity(name string) (Severity, bool) {
 	i := slices.Index(severityNames, name)
