@@ -47,6 +47,9 @@ func TestWhatAKilledExpiryRemovedIsNotCalledLost(t *testing.T) {
 	if j := h.done(h.b.StartVerify(t.Context(), operator, TargetRequest{})); j.State != Done {
 		t.Errorf("verify: %+v", j.Runs[0])
 	}
+	if start := h.b.oldestStart(t.Context(), "one"); start != points[2].StartWAL {
+		t.Errorf("the log has to begin with %s, want %s: the others were about to go", start, points[2].StartWAL)
+	}
 	why := map[string]string{}
 	all, err := h.b.Points(t.Context(), operator, Filter{Gone: true})
 	if err != nil {

@@ -98,6 +98,7 @@ func (b *Backups) proveExpired(ctx context.Context, t task, was []engine.Point, 
 	if err := b.catalogue(ctx, t.subject, t.target.Name, t.engine.Name(), now, fmt.Sprintf("Expired: older than %d days.", b.o.Config.KeepDays)); err != nil {
 		return err
 	}
+	b.relist(t.target.Name)
 	has := func(label string) bool {
 		return slices.ContainsFunc(now, func(p engine.Point) bool { return p.Label == label })
 	}

@@ -115,11 +115,22 @@ func (b *Backups) list(ctx context.Context, t target.Target, w watched) watched 
 	return w
 }
 
-// oldestStart is the segment with which the oldest backup there begins.
+// relist has the archive at a target looked at anew: an expiry took segments
+// away, and what was seen meanwhile may have looked like a gap.
+func (b *Backups) relist(target string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := b.watched[target]
+	w.Seen = time.Time{}
+	b.watched[target] = w
+}
+
+// oldestStart is the segment with which the oldest backup there begins that no
+// run was about to remove.
 func (b *Backups) oldestStart(ctx context.Context, target string) (start string) {
 	err := b.o.DB.Read(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT coalesce(min(start_wal), '') FROM (SELECT start_wal FROM backup_points WHERE target = $1 AND subject = 'database' AND gone_at IS NULL AND start_wal <> ''
-			ORDER BY stopped_at LIMIT 1) p`, target).Scan(&start)
+		return tx.QueryRow(ctx, `SELECT coalesce(min(start_wal), '') FROM (SELECT start_wal FROM backup_points p WHERE target = $1 AND subject = 'database' AND gone_at IS NULL AND start_wal <> ''
+			AND NOT `+plannedToGo+` ORDER BY stopped_at LIMIT 1) oldest`, target).Scan(&start)
 	})
 	if err != nil {
 		return ""
