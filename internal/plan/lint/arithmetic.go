@@ -249,7 +249,7 @@ func (c *Context) hit(s *plan.Scenario) (out []int) {
 	}
 	for i := range c.Functions {
 		f := &c.Functions[i]
-		carried := slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool { return carries(f, &fb) })
+		carried := slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool { return c.carries(f, &fb) })
 		if stops(f) || restored[f.Name] && !carried {
 			out = append(out, i)
 		}

@@ -242,7 +242,7 @@ func channelSlower(c *Context) {
 		for _, j := range carriers {
 			f := &c.Functions[j]
 			switch {
-			case slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool { return carries(f, &fb) }) || f.RTO.Known() && f.RTO.Longest() <= n.Within.Longest():
+			case slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool { return c.carries(f, &fb) }) || f.RTO.Known() && f.RTO.Longest() <= n.Within.Longest():
 				words = nil
 			case f.RTO.Known():
 				words, paths = append(words, fmt.Sprintf("%q (back within %s)", f.Name, f.RTO)), append(paths, at("functions", j, "rto"))

@@ -67,6 +67,13 @@ var fallbackRules = slices.Concat([]Rule{
 		Source: "NIST SP 800-34 r1, 3.4.3, 3.4.4; ISO 22301:2019, 8.3.4",
 		check:  coldProvisioning,
 	},
+	{
+		ID: "fallback-not-rehearsed", Title: "Nobody has tried the fallback", Group: "fallbacks", Severity: Warning,
+		Why:    "A fallback that was never taken fails on what nobody thought of: a missing secret, a full disk, a name that leads elsewhere. After a year it is another system than the one that was tried.",
+		Mend:   "Change over to it once a year, write down how long it took (takes:) and when (rehearsed:).",
+		Source: "ISO 22301:2019, 8.5; NIST SP 800-34 r1, 3.5",
+		check:  fallbackNotRehearsed,
+	},
 }, placeRules, copyRules)
 
 // carrying are the kinds of steps that put work on a node.
@@ -154,7 +161,7 @@ func fallbackOf(f *plan.Function, fb *plan.Fallback) string {
 func fallbackOtherStack(c *Context) {
 	c.eachFallback(func(f *plan.Function, fb *plan.Fallback, _ int, path string) {
 		to := c.Node(fb.Node)
-		if to == nil || to.Stack == "" || !fb.Rehearsed.IsZero() && !c.Now.After(fb.Rehearsed.End().AddDate(1, 0, 0)) {
+		if to == nil || to.Stack == "" || c.rehearsedSince(fb.Rehearsed) {
 			return
 		}
 		for _, host := range slices.Sorted(slices.Values(f.Host)) {
@@ -173,9 +180,26 @@ func (c *Context) nodePath(name string) string {
 	return at("nodes", slices.IndexFunc(c.Nodes, func(n plan.Node) bool { return n.Name == name }))
 }
 
+// rehearsedSince reports whether a rehearsal is at most a year old.
+func (c *Context) rehearsedSince(d plan.Date) bool {
+	return !d.IsZero() && !c.Now.After(d.End().AddDate(1, 0, 0))
+}
+
+func fallbackNotRehearsed(c *Context) {
+	c.eachFallback(func(f *plan.Function, fb *plan.Fallback, _ int, path string) {
+		switch {
+		case !f.IsCritical() || c.rehearsedSince(fb.Rehearsed):
+		case fb.Rehearsed.IsZero():
+			c.Report(path, fallbackOf(f, fb), "Nothing says that %q was ever served by %s.", f.Name, toward(fb))
+		default:
+			c.Report(path+".rehearsed", fallbackOf(f, fb), "%q was last served by %s on %s, more than a year ago.", f.Name, toward(fb), fb.Rehearsed.Format("2006-01-02"))
+		}
+	})
+}
+
 func fallbackWithoutData(c *Context) {
 	c.eachFallback(func(f *plan.Function, fb *plan.Fallback, _ int, path string) {
-		if !c.stateful(f) || slices.Contains(passing, f.Kind) || fb.Data == "replica" || fb.Data == "backup" {
+		if !c.stateful(f) || fb.Data == "replica" || fb.Data == "backup" {
 			return
 		}
 		if fb.Data == "none" {
@@ -229,6 +253,7 @@ func replicaBehind(c *Context) {
 var takingNodes = []string{"node-loss", "site-loss", "supplier-loss", "premises"}
 
 func coldProvisioning(c *Context) {
+	c.coldFallbacks()
 	uses := c.lossesOf()
 	for i := range c.Recovery {
 		r := &c.Recovery[i]
@@ -261,6 +286,27 @@ func coldProvisioning(c *Context) {
 		c.Report(at("recovery", i), about("recovery plan", r.Name), "Recovery plan %q restores after a loss of nodes and says neither onto which node nor who provides one; %q is to be back within %s.", r.Name, f.Name, f.RTO).
 			With(c.functionPath(f) + ".rto").Saying("Name the node (onto:), or add a step of kind provision with a supplier that has undertaken it (provisions_within:).")
 	}
+}
+
+// coldFallbacks are those that have to be built first, with nobody bound to
+// deliver what they are built on.
+func (c *Context) coldFallbacks() {
+	c.eachFallback(func(f *plan.Function, fb *plan.Fallback, i int, path string) {
+		if fb.State != "cold" || !f.RTO.Known() || c.rehearsedSince(fb.Rehearsed) {
+			return
+		}
+		whom := fb.Supplier
+		if n := c.Node(fb.Node); n != nil {
+			if n.Spare {
+				return
+			}
+			whom = c.supplierOf(n.Name)
+		}
+		if s := c.Supplier(whom); s != nil && !s.Provisions.Known() {
+			c.Report(path, fallbackOf(f, fb), "The fallback of %q to %s must be built first, and supplier %q has not undertaken to deliver in any time; %q is to be back within %s.", f.Name, toward(fb), s.Name, f.Name, f.RTO).
+				With(at("functions", i, "rto"))
+		}
+	})
 }
 
 // undertaken reports whether somebody is bound to deliver what a step waits

@@ -174,7 +174,7 @@ func (c *Context) standsOn(node string) []plan.Thing {
 // carried reports whether a fallback that outlives t serves the function.
 func (c *Context) carried(f *plan.Function, t plan.Thing) bool {
 	return slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool {
-		if !carries(f, &fb) || fb.Supplier != "" && t == (plan.Thing{Kind: plan.KindSupplier, Name: fb.Supplier}) {
+		if !c.carries(f, &fb) || fb.Supplier != "" && t == (plan.Thing{Kind: plan.KindSupplier, Name: fb.Supplier}) {
 			return false
 		}
 		return fb.Node == "" || !slices.Contains(c.standsOn(fb.Node), t)
@@ -183,17 +183,12 @@ func (c *Context) carried(f *plan.Function, t plan.Thing) bool {
 
 // carries reports whether a fallback can serve the whole of a function without
 // anything being built or restored first.
-func carries(f *plan.Function, fb *plan.Fallback) bool {
+func (c *Context) carries(f *plan.Function, fb *plan.Fallback) bool {
 	return (fb.State == "hot" || fb.State == "warm") &&
 		!(fb.Serves == "non-critical" && f.IsCritical()) &&
-		(fb.Data == "replica" || !needsData(f))
+		(fb.Data == "replica" || !c.stateful(f))
 }
 
 // passing are the kinds of functions that keep nothing: what they handle
 // passes through them.
 var passing = []string{"inference", "dns", "certificates", "monitoring", "status-page"}
-
-// needsData reports whether a function keeps data that a fallback would need.
-func needsData(f *plan.Function) bool {
-	return !slices.Contains(passing, f.Kind) && (len(f.Data) > 0 || !f.Size.IsZero())
-}

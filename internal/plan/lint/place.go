@@ -30,6 +30,13 @@ var placeRules = []Rule{
 		Source: "ISO 22301:2019, 8.2.2, 8.3.2",
 		check:  supplierUnlisted,
 	},
+	{
+		ID: "supplier-without-alternative", Title: "A critical supplier that nobody could replace", Group: "fallbacks", Severity: Warning,
+		Why:    "When it ends its service or fails, the search for another begins on that day, with a contract to sign and data to move.",
+		Mend:   "Name another supplier that could take over (alternatives:), with a runbook for the change and how long that takes.",
+		Source: "ISO 22301:2019, 8.3.2; BSI-Standard 200-4",
+		check:  supplierWithoutAlternative,
+	},
 }
 
 // supplierOf is with whom a node is: its own supplier, or its site's.
@@ -226,6 +233,28 @@ func supplierUnlisted(c *Context) {
 		}
 		if how != "" {
 			c.Report(at("suppliers", i), about("supplier", s.Name), "Supplier %q %s, and is not among the critical suppliers that the plan lists.", s.Name, how)
+		}
+	}
+}
+
+func supplierWithoutAlternative(c *Context) {
+	for i := range c.Suppliers {
+		s := &c.Suppliers[i]
+		if s.Critical == nil || !*s.Critical {
+			continue
+		}
+		var others []string
+		ready := false
+		for _, a := range s.Alternatives {
+			if a.Supplier != s.Name {
+				others, ready = append(others, a.Supplier), ready || a.Runbook != ""
+			}
+		}
+		switch {
+		case len(others) == 0:
+			c.Report(at("suppliers", i), about("supplier", s.Name), "Supplier %q is critical, and nobody is named who could take its place.", s.Name)
+		case !ready:
+			c.Report(at("suppliers", i, "alternatives"), about("supplier", s.Name), "Supplier %q is critical, and no runbook says how to change over to %s.", s.Name, quoted(others))
 		}
 	}
 }

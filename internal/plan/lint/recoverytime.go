@@ -44,7 +44,7 @@ func (r recovery) over(f *plan.Function, total time.Duration) bool {
 // fallback keeps that already.
 func (c *Context) recoveriesOf(f *plan.Function) (out []recovery) {
 	if !f.RTO.Known() || len(f.Host) > 1 && !c.falls(f) || slices.ContainsFunc(f.Fallbacks, func(fb plan.Fallback) bool {
-		return carries(f, &fb) && (fb.State == "hot" && fb.Automatic || fb.Takes.Known() && fb.Takes.Longest() <= f.RTO.Longest())
+		return c.carries(f, &fb) && (fb.State == "hot" && fb.Automatic || fb.Takes.Known() && fb.Takes.Longest() <= f.RTO.Longest())
 	}) {
 		return nil
 	}
