@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/target"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -60,10 +61,38 @@ func (b *Backups) expireAt(ctx context.Context, w *work, dry bool) error {
 	kept := append(withReason(e.KeptForChain, "needed to restore the oldest day, or by a younger backup"), withReason(e.KeptByHold, "held")...)
 	kept = append(kept, withReason(e.KeptByLock, "the target does not let it go yet")...)
 	w.change(func(r *Run) { r.Gone, r.Kept = e.Gone, kept })
-	if dry {
-		return nil
+	if !dry {
+		if err := b.proveExpired(ctx, t, points, e, held, before); err != nil {
+			return err
+		}
 	}
-	return b.proveExpired(ctx, t, points, e, held, before)
+	if said := b.purge(ctx, t.target, dry); said != "" {
+		w.change(func(r *Run) { r.Kept = append(r.Kept, said) })
+	}
+	return nil
+}
+
+// purge removes for good what a bucket with object lock kept of what was
+// removed before, where the lock is over, and says what stays until when. That
+// something stays, or that a bucket does not say, is no failure: the next
+// expiry asks again.
+func (b *Backups) purge(ctx context.Context, t target.Target, dry bool) string {
+	if t.Lock == nil || t.Lock.Mode != target.ObjectLock {
+		return ""
+	}
+	p, err := t.Purge(ctx, b.o.Clock(), dry)
+	if err != nil {
+		b.o.Log.Warn("what a bucket keeps of what was removed was not looked at", "target", t.Name, "error", chain(err))
+		return "removed files: " + problem.From(err).Detail + " The next expiry looks again."
+	}
+	if p.Kept == 0 {
+		return ""
+	}
+	until := "until its lock is over"
+	if !p.Until.IsZero() {
+		until = "the last of them until " + stamp(p.Until)
+	}
+	return fmt.Sprintf("%d files that were removed or replaced, %d bytes: the bucket keeps them, %s", p.Kept, p.KeptBytes, until)
 }
 
 func withReason(labels []string, why string) (out []string) {

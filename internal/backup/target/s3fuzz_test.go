@@ -10,7 +10,11 @@ func FuzzS3Answers(f *testing.F) {
 	f.Add([]byte(`<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken><Contents><Key>a/b</Key><Size>3</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>`))
 	f.Add([]byte(`<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>3</Days></DefaultRetention></Rule></ObjectLockConfiguration>`))
 	f.Add([]byte(`<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>`))
+	f.Add([]byte(`<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><Version><Key>a</Key><VersionId>v</VersionId><IsLatest>false</IsLatest><Size>3</Size></Version><DeleteMarker><Key>a</Key></DeleteMarker></ListVersionsResult>`))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		if v, err := parseVersions(text); err == nil && v.Truncated && v.NextKey == "" {
+			t.Error("a list of versions that goes on nowhere")
+		}
 		if e := parseS3Error(text); len(e.Code) > 64 {
 			t.Errorf("%d characters of a code", len(e.Code))
 		}

@@ -2,12 +2,14 @@ package targettest
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/target"
 	"github.com/missionopsai/foundry/internal/config"
@@ -103,6 +105,28 @@ func (s *S3) LockedBucket(t testing.TB, name string, days int) {
 	body := `<ObjectLockConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><ObjectLockEnabled>Enabled</ObjectLockEnabled>` +
 		`<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>` + strconv.Itoa(days) + `</Days></DefaultRetention></Rule></ObjectLockConfiguration>`
 	s.do(t, target.S3Request{Method: http.MethodPut, Bucket: name, Query: map[string]string{"object-lock": ""}, Body: []byte(body)})
+}
+
+// LockEnds lets the default retention of a bucket of LockedBucket be over: the
+// server counts it from when it was set.
+func (s *S3) LockEnds(t testing.TB, name string) {
+	t.Helper()
+	path := filepath.Join(s.dir, "attributes", name, "meta", "bucket-lock")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lock map[string]any
+	if err := json.Unmarshal(text, &lock); err != nil {
+		t.Fatal(err)
+	}
+	lock["CreatedAt"] = time.Now().AddDate(-1, 0, 0).UTC()
+	if text, err = json.Marshal(lock); err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *S3) make(t testing.TB, name string, h http.Header) {
