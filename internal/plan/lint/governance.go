@@ -21,7 +21,7 @@ var governanceRules = slices.Concat([]Rule{
 		ID: "no-cover-inside-mtd", Title: "Nobody else comes before the maximum tolerable downtime", Group: "governance", Severity: Warning,
 		Why:    "People are ill, asleep and on aeroplanes. If the next in line is called only after the function may no longer be down, the recovery time holds on good days only.",
 		Mend:   "Name a second operator, or a deputy who is reachable and engaged within the MTD; a contract for on-call help does. Otherwise lengthen the MTD to what you can keep.",
-		Source: "ISO 22301:2019, 8.4.2; NIST SP 800-34 r1, 3.4",
+		Source: "ISO 22301:2019, 8.4.2; NIST SP 800-34 r1, 3.4.6",
 		check:  noCoverInsideMTD,
 	},
 	{

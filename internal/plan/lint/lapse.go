@@ -191,6 +191,9 @@ func suppressionUnused(c *Context) {
 		if !c.Now.IsZero() && !c.Now.Before(s.Until.End()) {
 			continue
 		}
+		if c.Now.IsZero() && slices.Contains([]string{"lapsed", "lapsing", "suppression-expired"}, s.Rule) {
+			continue // not judged today
+		}
 		if slices.ContainsFunc(c.findings, func(f Finding) bool {
 			return s.Rule == f.Rule && (s.At == "" || strings.Contains(f.Subject, fmt.Sprintf("%q", s.At)))
 		}) {

@@ -65,28 +65,54 @@ func stages(a, b *plan.Notice) bool {
 	return len(x) > 0 && len(y) > 0 && !slices.Equal(x, y)
 }
 
-// agreements reports clients whose agreement asks for more than any rule for
-// clients gives: nobody would be told in time.
+// agreements reports clients whose agreement asks for more than the rules for
+// clients give. Agreements speak of disruptions; a plan that has no notice of
+// outages is held against its notices of incidents.
 func (c *Context) agreements() {
 	for i := range c.Clients {
 		client := &c.Clients[i]
+		best := c.fastest("outage", client.Name)
+		if best < 0 {
+			best = c.fastest("security-incident", client.Name)
+		}
 		if !client.Notify.Known() {
 			continue
 		}
-		best := -1
-		for j := range c.Notices {
-			n := &c.Notices[j]
-			if n.Event != "outage" && n.Event != "security-incident" || n.To != "clients" && n.To != client.Name || !n.Within.Known() {
-				continue
-			}
-			if best < 0 || n.Within.Longest() < c.Notices[best].Within.Longest() {
-				best = j
-			}
+		path, subject := at("clients", i, "notify_within"), about("client", client.Name)
+		if best < 0 {
+			c.Report(path, subject, "Client %q is to be told within %s by its agreement, and no notice reaches it.", client.Name, client.Notify).
+				Saying("Write a notice of the event outage to clients, or to client %q, within %s.", client.Name, client.Notify).As(Error)
+			continue
 		}
-		if best >= 0 && c.Notices[best].Within.Longest() > client.Notify.Longest() {
-			c.Report(at("clients", i, "notify_within"), about("client", client.Name),
-				"Client %q is to be told within %s by its agreement, and notice %q, the fastest that reaches it, is due within %s.", client.Name, client.Notify, c.Notices[best].Name, c.Notices[best].Within).
+		if n := &c.Notices[best]; n.Within.Known() && n.Within.Longest() > client.Notify.Longest() {
+			c.Report(path, subject, "Client %q is to be told within %s by its agreement, and notice %q, the fastest that reaches it, is due within %s.", client.Name, client.Notify, n.Name, n.Within).
 				Saying("Tell clients within %s, or write a notice to client %q.", client.Notify, client.Name).With(at("notices", best, "within")).As(Error)
 		}
 	}
+}
+
+// fastest is the position of the notice of an event that reaches a client
+// first; one without a number comes last. It is -1 when there is none.
+func (c *Context) fastest(event, client string) int {
+	best := -1
+	for i := range c.Notices {
+		n := &c.Notices[i]
+		if n.Event != event || n.To != "clients" && n.To != client {
+			continue
+		}
+		if best < 0 || earlier(n, &c.Notices[best]) {
+			best = i
+		}
+	}
+	return best
+}
+
+func earlier(a, b *plan.Notice) bool {
+	if a.Within.Known() != b.Within.Known() {
+		return a.Within.Known()
+	}
+	if a.Within.Longest() != b.Within.Longest() {
+		return a.Within.Longest() < b.Within.Longest()
+	}
+	return a.Name < b.Name
 }
