@@ -67,6 +67,8 @@ type node struct {
 	local  *http.Client
 	env    []string // beside this process's own
 
+	sessions string // file with who signed in; commands act in their name, else as the owner of the local socket
+
 	FirstKey string
 	Ready    time.Duration // from the start of the process to its greeting
 

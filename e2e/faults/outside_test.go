@@ -144,7 +144,7 @@ type said struct {
 // command is a command of the CLI that acts on this node.
 func (n *node) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, append([]string{"--data-dir", n.data()}, args...)...)
-	cmd.Env = append(os.Environ(), "HOME="+n.dir, "FOUNDRY_SESSIONS=")
+	cmd.Env = append(os.Environ(), "HOME="+n.dir, "FOUNDRY_SESSIONS="+n.sessions)
 	return cmd
 }
 
