@@ -43,6 +43,9 @@ func (b *Backups) backUp(ctx context.Context, w *work) error {
 	if err := t.target.There(); err != nil {
 		return err
 	}
+	if err := connects(ctx, t.target); err != nil { // an engine tries a server that is gone for minutes
+		return err
+	}
 	w.say(ctx, "preparing the repository")
 	if err := t.engine.Prepare(ctx, t.target); err != nil {
 		return err

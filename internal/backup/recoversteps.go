@@ -115,7 +115,7 @@ type candidate struct {
 }
 
 // connects finds out within seconds that nothing answers at a server: an engine
-// tries again for minutes, which whoever recovers does not have.
+// tries again for minutes, which neither the other targets nor whoever recovers have.
 func connects(ctx context.Context, t target.Target) error {
 	if t.Kind == target.Directory {
 		return nil
