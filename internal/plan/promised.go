@@ -6,13 +6,16 @@ import "fmt"
 // no place for the answer, it says nothing, and a control shows whether the
 // promise is kept: Commitment.Evidence names it.
 var promisedSubjects = []Subject{
+	{"access.restricted", YesNo, "", "whether only those see clients' data who need them for their work", nothing},
 	{"audit.access-logged", YesNo, "", "whether significant access is logged", nothing},
+	{"backup.apart", YesNo, "backup", "whether copies lie apart from what they are copies of", nothing},
 	{"clients.roles", YesNo, "", "whether clients can restrict access by role", nothing},
 	{"claim.cover", Words, "claim", "what an insurance covers", func(p *Plan, vs *values) {
 		for i, c := range p.Claims {
 			vs.add(c.Name, c.Cover, fmt.Sprintf("claims[%d].cover", i), c.Standard)
 		}
 	}},
+	{"code.versioned", YesNo, "", "whether all that runs comes from the repository", nothing},
 	{"data.stays-in", Countries, "data", "where data may be", func(p *Plan, vs *values) {
 		for i, d := range p.Data {
 			for j, country := range d.Stays {
@@ -21,9 +24,21 @@ var promisedSubjects = []Subject{
 		}
 	}},
 	{"dependencies.monitored", YesNo, "", "whether known weaknesses of software that is used are watched for", nothing},
+	{"disclosure.remediate-within", Time, "", "how soon a weakness that was reported is mended", nothing},
 	{"disclosure.safe-harbour", YesNo, "", "whether reporters in good faith are left in peace", nothing},
 	{"http.redirected", YesNo, "", "whether HTTP is redirected to HTTPS", nothing},
+	{"incidents.logged", YesNo, "", "whether a log is kept of an incident, and of what is done and said", nothing},
 	{"investigations.cooperation", YesNo, "", "whether regulators' investigations are helped", nothing},
+	{"node.isolated", YesNo, "node", "whether a node shares nothing with the others", func(p *Plan, vs *values) {
+		p.eachNode(func(n *Node, at string) { vs.add(n.Name, said(&n.Isolated), at+".isolated", n.Roles...) })
+	}},
+	{"notice.states", Words, "notice", "what a notice says", func(p *Plan, vs *values) {
+		for i, n := range p.Notices {
+			for j, state := range n.States {
+				vs.add(n.Name, state, fmt.Sprintf("notices[%d].states[%d]", i, j), n.Event, n.To)
+			}
+		}
+	}},
 	{"patching.staged", YesNo, "", "whether changes are tested before production", func(p *Plan, vs *values) {
 		if p.Security.Patching.Staging != "" {
 			vs.add("", "yes", "security.patching.staging")
