@@ -84,7 +84,7 @@ func (d *differ) add(c Change) {
 
 // things compares a list of things that have names.
 func (d *differ) things(kind string, f *field, before, after reflect.Value) {
-	old, now := named(before, f.shape), named(after, f.shape)
+	old, now := named(before, f), named(after, f)
 	gone, come := slices.Clone(old), []entry{}
 	for _, n := range now {
 		i := slices.IndexFunc(gone, func(o entry) bool { return o.key == n.key })
@@ -129,9 +129,11 @@ type entry struct {
 // that is written first.
 var identities = []string{"name", "rule", "node", "supplier", "kind", "for", "of", "site", "country"}
 
-// named gives the things of a list their keys, by name; equal ones are counted.
-func named(list reflect.Value, s *shape) []entry {
-	seen := map[string]int{}
+// named gives the things of a list their keys, in the order of the keys. Equal
+// ones are counted: as they are written where the order says something, and
+// otherwise by what they say, so that the order of the file does not matter.
+func named(list reflect.Value, f *field) []entry {
+	s := f.shape
 	out := make([]entry, list.Len())
 	for i := range out {
 		v := list.Index(i)
@@ -144,12 +146,23 @@ func named(list reflect.Value, s *shape) []entry {
 		if at, ok := s.element.byName["at"]; ok { // a suppression is of a rule at a thing
 			key = strings.TrimSpace(key + " " + raw(v.FieldByIndex(s.element.fields[at].index)))
 		}
-		if seen[key]++; seen[key] > 1 {
-			key = fmt.Sprintf("%s (%d)", key, seen[key])
-		}
 		out[i] = entry{key, i, v}
 	}
-	slices.SortStableFunc(out, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	slices.SortStableFunc(out, func(a, b entry) int {
+		c := strings.Compare(a.key, b.key)
+		if c == 0 && !f.ordered {
+			c = bytes.Compare(canonical(nil, a.value, s.element, nil), canonical(nil, b.value, s.element, nil))
+		}
+		return c
+	})
+	for i, n := 1, 1; i < len(out); i++ {
+		n++
+		if first := out[i-n+1]; first.key != out[i].key {
+			n = 1
+			continue
+		}
+		out[i].key = fmt.Sprintf("%s (%d)", out[i].key, n)
+	}
 	return out
 }
 
@@ -213,7 +226,7 @@ func filled(v reflect.Value) reflect.Value {
 
 // nested compares a list of things inside of a thing.
 func (d *differ) nested(f *field, before, after reflect.Value, path, in string) {
-	old, now := named(before, f.shape), named(after, f.shape)
+	old, now := named(before, f), named(after, f)
 	word := singular(f.name)
 	say := func(e entry) string { return strings.TrimSpace(word + " " + quoteWord(e.key)) }
 	for _, n := range now {
@@ -229,14 +242,14 @@ func (d *differ) nested(f *field, before, after reflect.Value, path, in string) 
 	for _, o := range old {
 		d.change(path, in, o.key, "", "", "no longer has the "+say(o), "removed")
 	}
-	if f.ordered && order(before, f.shape) != order(after, f.shape) && before.Len() == after.Len() {
+	if f.ordered && order(before, f) != order(after, f) && before.Len() == after.Len() {
 		d.change(path, in, "", "", "", "has its "+label(f.name)+" in another order", "changed")
 	}
 }
 
 // order is the keys of a list as they are written.
-func order(list reflect.Value, s *shape) string {
-	all := named(list, s)
+func order(list reflect.Value, f *field) string {
+	all := named(list, f)
 	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.index, b.index) })
 	var keys []string
 	for _, e := range all {

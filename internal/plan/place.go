@@ -130,10 +130,10 @@ func child(n *yaml.Node, name string) *yaml.Node {
 func (s *source) place(n, key *yaml.Node) Place {
 	switch {
 	case n.Kind == yaml.ScalarNode:
-	case n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle == 0 && key == nil:
+	case n.Kind == yaml.MappingNode && key == nil:
 		if name := child(n, "name"); name != nil && name.Kind == yaml.ScalarNode {
 			n = name
-		} else if len(n.Content) > 0 {
+		} else if n.Style&yaml.FlowStyle == 0 && len(n.Content) > 0 {
 			return s.through(n.Content[0], n.Content[1])
 		}
 	case n.Style&yaml.FlowStyle == 0 && key != nil:

@@ -319,13 +319,13 @@ func about(names []string, name string) bool { return len(names) == 0 || slices.
 // starts to run: an RTO may count from detection or confirmation. Downtime,
 // and with it the MTD, always counts from the start.
 func (p *Plan) BeforeClock(r *RecoveryPlan, e Estimate) time.Duration {
-	from := ""
+	from, named := "", false
 	for i := range p.Scenarios {
 		if s := &p.Scenarios[i]; slices.Contains(s.Recovery, r.Name) {
-			if from != "" && from != s.RTOFrom {
+			if named && from != s.RTOFrom {
 				return 0 // they differ: the strictest, from the start
 			}
-			from = s.RTOFrom
+			from, named = s.RTOFrom, true
 		}
 	}
 	var out time.Duration
