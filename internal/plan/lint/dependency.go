@@ -64,10 +64,10 @@ func dependencySlower(c *Context) {
 			continue
 		}
 		w := waiting{c: c, f: f, fates: fates, severity: Warning}
-		for _, name := range f.Needs {
+		for _, name := range slices.Sorted(slices.Values(f.Needs)) {
 			w.on(name, "it needs %q (%s)", Error)
 		}
-		for _, name := range slices.Concat(f.RestoreBy, uses[f.Name]) {
+		for _, name := range slices.Sorted(slices.Values(slices.Concat(f.RestoreBy, uses[f.Name]))) {
 			w.from(name)
 		}
 		if len(w.words) == 0 {
@@ -100,7 +100,7 @@ func (w *waiting) on(name, says string, severity Severity) {
 	switch {
 	case placed && len(w.fates[name]) == 0: // no single loss stops it
 	case !g.RTO.Known():
-		for _, next := range g.Needs {
+		for _, next := range slices.Sorted(slices.Values(g.Needs)) {
 			w.on(next, fmt.Sprintf("through %q it needs %%q (%%s)", name), severity)
 		}
 	case g.RTO.Longest() > w.f.RTO.Longest():
