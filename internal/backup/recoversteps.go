@@ -487,7 +487,7 @@ func regularFiles(dir string) (n int) {
 	return n
 }
 
-// takeFiles copies what is missing in the data directory from a restored one.
+// takeFiles moves what is missing in the data directory from a restored one.
 func (x *recovering) takeFiles(from string) (taken int, err error) {
 	err = filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && path == from {
@@ -515,12 +515,8 @@ func (x *recovering) takeFiles(from string) (taken int, err error) {
 		if err != nil {
 			return err
 		}
-		body, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
 		taken++
-		return writeFile(to, body, info.Mode().Perm())
+		return moveFile(path, to, info.Mode().Perm())
 	})
 	if err != nil {
 		return taken, pathProblem(from, err)

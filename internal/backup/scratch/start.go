@@ -29,6 +29,10 @@ type Server struct {
 	Took    time.Duration // from the start of the server until it answered: replay is in it
 }
 
+// alone is for a server that answers nobody else: what counts its rows may use
+// every processor.
+var alone = map[string]string{"max_parallel_workers_per_gather": "2", "max_worker_processes": "4"}
+
 // longestReplay bounds a replay that nobody bounded.
 const longestReplay = 4 * time.Hour
 
@@ -42,7 +46,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	began := time.Now()
 	starting, cancel := context.WithTimeoutCause(ctx, o.Replay, errSlow)
 	defer cancel()
-	cluster, err := db.StartRestored(starting, db.RestoredOptions{Dir: o.Dir, BinDir: o.BinDir, User: o.User, Log: o.Log, Live: o.Durable})
+	cluster, err := db.StartRestored(starting, db.RestoredOptions{Dir: o.Dir, BinDir: o.BinDir, User: o.User, Log: o.Log, Live: o.Durable, Settings: alone})
 	if err != nil {
 		return nil, explain(err)
 	}
