@@ -32,7 +32,7 @@ func main() {
 func bench(ctx context.Context) (err error) {
 	scale := flag.Int("scale", 160, "size of the data, in units of pgbench: about 15 MB each")
 	rounds := flag.Int("rounds", 3, "how often each is measured")
-	writes := flag.Duration("writes", 150*time.Second, "how long rows are written before the machine is lost")
+	writes := flag.Duration("writes", 40*time.Second, "how long rows are written in each round before the machine is lost")
 	program := flag.String("foundry", "", "the program to measure (default: built from this tree)")
 	parent := flag.String("dir", "", "directory on the disk to measure on (default: the system's for temporary files)")
 	flag.Parse()
@@ -45,7 +45,7 @@ func bench(ctx context.Context) (err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { // the server's own user passes through
 		return err
 	}
-	s := &stage{dir: dir, program: *program}
+	s := &stage{dir: dir, program: *program, peaks: map[string]int64{}}
 	defer s.close()
 	if s.program == "" {
 		s.program = filepath.Join(dir, "foundry")
@@ -65,13 +65,11 @@ func bench(ctx context.Context) (err error) {
 	}
 	for n := range *rounds {
 		fmt.Fprintf(os.Stderr, "recovery: round %d of %d\n", n+1, *rounds)
-		if err := s.round(ctx, r); err != nil {
+		if err := s.round(ctx, r, n, *writes); err != nil {
 			return err
 		}
 	}
-	if err := s.lose(ctx, r, *writes); err != nil {
-		return err
-	}
-	r.print(os.Stdout, dir)
+	r.peaks = s.peaks
+	r.print(os.Stdout)
 	return nil
 }

@@ -23,67 +23,71 @@ func insecure() *http.Transport {
 	return &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // see above
 }
 
-// byHand runs pgBackRest as Foundry does, and says how long it took.
-func (s *stage) byHand(ctx context.Context, args ...string) (time.Duration, error) {
-	cmd := exec.CommandContext(ctx, "pgbackrest", append([]string{"--config=" + s.config, "--stanza=foundry", "--log-level-console=warn"}, args...)...)
-	cmd.Dir, cmd.Env = "/", []string{"HOME=/", "PATH=/usr/bin:/bin", "TZ=UTC"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account}
-	began := time.Now()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("pgbackrest %s: %w: %s", args[len(args)-1], err, out)
+// pairs measures one thing by hand and by Foundry, in an order that changes from
+// round to round, each with a disk that has nothing to write.
+func pairs(n int, hand, foundry func() error) error {
+	both := []func() error{hand, foundry}
+	if n%2 == 1 {
+		both[0], both[1] = both[1], both[0]
 	}
-	return time.Since(began), nil
-}
-
-// round measures a backup and a restore by hand and by Foundry.
-func (s *stage) round(ctx context.Context, r *report) error {
-	data := filepath.Join(s.data, "postgres", "data")
-	c, err := s.connect(ctx, "foundry_migrator")
-	if err != nil {
-		return err
-	}
-	host := c.Config().Host
-	_ = c.Close(ctx)
-	hand, err := s.byHand(ctx, "--pg1-path="+data, "--pg1-socket-path="+host, "--pg1-port=5432", "--pg1-user=foundry_backup", "--pg1-database=postgres", "--type=full", "--start-fast", "backup")
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	if _, err := s.foundry(ctx, "backup", "run", "database", "--type", "full", "--json"); err != nil {
-		return err
-	}
-	r.backup = append(r.backup, pair{hand, time.Since(began)})
-
-	restored := filepath.Join(s.dir, "by-hand")
-	if err := os.Mkdir(restored, 0o700); err != nil {
-		return err
-	}
-	if s.account != nil {
-		if err := os.Chown(restored, int(s.account.Uid), int(s.account.Gid)); err != nil {
+	for _, do := range both {
+		settle()
+		if err := do(); err != nil {
 			return err
 		}
 	}
-	defer func() { _ = os.RemoveAll(restored) }()
-	if hand, err = s.byHand(ctx, "--pg1-path="+restored, "--archive-mode=off", "restore"); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(restored); err != nil {
-		return err
-	}
-	began = time.Now()
-	out, err := s.foundry(ctx, "backup", "drill", "--json")
-	whole := time.Since(began)
-	if err != nil {
-		return err
-	}
-	d, err := readDrill(out)
-	if err != nil {
-		return err
-	}
-	r.restore = append(r.restore, pair{hand, time.Duration(d.Restore * float64(time.Second))})
-	r.drill = append(r.drill, pair{time.Duration(d.Recovery * float64(time.Second)), whole})
-	r.prove = append(r.prove, d.Prove)
 	return nil
+}
+
+// round measures a backup, a restore and a drill by hand and by Foundry; and
+// then the loss of the machine.
+func (s *stage) round(ctx context.Context, r *report, n int, writes time.Duration) error {
+	h, err := s.handConfig()
+	if err != nil {
+		return err
+	}
+	var backup, restore, drill, own pair
+	err = pairs(n, func() (err error) {
+		backup.hand, err = h.backup(ctx)
+		return err
+	}, func() (err error) {
+		backup.foundry, _, err = s.measured(ctx, "backup", "run", "database", "--type", "full", "--json")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = pairs(n, func() (err error) {
+		restore.hand, drill.hand, err = h.restore(ctx, false)
+		return err
+	}, func() error {
+		whole, out, err := s.measured(ctx, "backup", "drill", "--json")
+		if err != nil {
+			return err
+		}
+		d, err := readDrill(out)
+		if err != nil {
+			return err
+		}
+		restore.foundry = cost{wall: seconds(d.Restore)}
+		drill.foundry, own = whole, pair{cost{wall: seconds(d.Recovery)}, whole}
+		r.prove = append(r.prove, d.Prove)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.backup, r.restore, r.drill, r.own = append(r.backup, backup), append(r.restore, restore), append(r.drill, drill), append(r.own, own)
+	return s.lose(ctx, r, h, n, writes)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// measured gives the node a command, and says what it cost.
+func (s *stage) measured(ctx context.Context, args ...string) (c cost, out []byte, err error) {
+	began, before := time.Now(), spent(s.node.Process)
+	out, err = s.foundry(ctx, args...)
+	return cost{time.Since(began), spent(s.node.Process) - before}, out, err
 }
 
 type drill struct {
@@ -105,53 +109,39 @@ func readDrill(out []byte) (d drill, err error) {
 }
 
 // lose writes rows all the time, kills everything without warning, and
-// recovers onto a bare directory from the kit.
-func (s *stage) lose(ctx context.Context, r *report, writes time.Duration) error {
-	fmt.Fprintln(os.Stderr, "recovery: making the kit, then writing until the machine is lost")
-	shares := filepath.Join(s.dir, "shares")
-	if _, err := s.foundry(ctx, "breakglass", "create", "--threshold", "2", "--shares", "3", "--holder", "a", "--holder", "b", "--holder", "c", "--out", shares, "--reason", "measuring recovery"); err != nil {
+// recovers onto a bare directory from the kit; and from the same repository by
+// hand. The recovered node goes on as the node.
+func (s *stage) lose(ctx context.Context, r *report, h *hand, n int, writes time.Duration) error {
+	fmt.Fprintln(os.Stderr, "recovery: writing until the machine is lost")
+	if err := s.makeKit(ctx); err != nil {
 		return err
 	}
-	kit := ""
-	for deadline := time.Now().Add(time.Minute); kit == ""; time.Sleep(100 * time.Millisecond) {
-		if found, _ := filepath.Glob(filepath.Join(s.dir, "offsite", "foundry-kit-*.age")); len(found) == 1 {
-			kit = found[0]
-		} else if time.Now().After(deadline) {
-			return errors.New("no kit came to the target")
-		}
-	}
+	began := time.Now()
 	acknowledged, rows, err := s.write(ctx, writes)
 	if err != nil {
 		return err
 	}
-	r.written = rows
 	if err := s.kill(); err != nil {
 		return err
 	}
-	if err := os.Rename(s.data, s.data+".lost"); err != nil {
+	lost := s.data
+	if err := os.Rename(lost, lost+".lost"); err != nil {
 		return err
 	}
-	// Nothing of the old machine's memory: the new one has read neither.
-	to := filepath.Join(s.dir, "new")
-	began := time.Now()
-	cmd := exec.CommandContext(ctx, s.program, "recover", "--json", "--kit", kit, "--data-dir", to, "--share", filepath.Join(shares, "share-1.txt"), "--share", filepath.Join(shares, "share-2.txt"))
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if _, err = s.watch(cmd); err != nil {
-		return fmt.Errorf("recovering: %w: %s", err, &stderr)
-	}
-	recovered := time.Since(began)
-	if err := run(ctx, s.program, "recover", "--activate", "--data-dir", to); err != nil {
+	var bare, usable pair
+	to := filepath.Join(s.dir, fmt.Sprintf("node-%d", n+1))
+	// By hand first in every round: afterwards the repository has another history.
+	// Both read it from memory, where the backups of this round left it.
+	settle()
+	if bare.hand, usable.hand, err = h.restore(ctx, true); err != nil {
 		return err
 	}
-	if err := s.up(ctx, to); err != nil {
+	settle()
+	if bare.foundry, err = s.recover(ctx, r, to); err != nil {
 		return err
 	}
-	if err := s.answers(ctx, to); err != nil {
-		return err
-	}
-	r.answered, r.recovered = time.Since(began), recovered
-	s.data = to
+	usable.foundry = bare.foundry
+	r.bare, r.usable = append(r.bare, bare), append(r.usable, usable)
 	c, err := s.connect(ctx, "foundry_migrator")
 	if err != nil {
 		return err
@@ -159,11 +149,86 @@ func (s *stage) lose(ctx context.Context, r *report, writes time.Duration) error
 	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }()
 	var newest time.Time
 	var kept int64
-	if err := c.QueryRow(ctx, `SELECT max(at), count(*) FROM bench.writes`).Scan(&newest, &kept); err != nil {
+	if err := c.QueryRow(ctx, `SELECT coalesce(max(at), $1), count(*) FROM public.bench_writes`, began).Scan(&newest, &kept); err != nil {
 		return err
 	}
-	r.gap, r.lost, r.peak = acknowledged.Sub(newest), rows-kept, s.peak
+	r.losses = append(r.losses, loss{gap: acknowledged.Sub(newest), written: rows, lost: s.written + rows - kept})
+	s.written = kept
+	if err := os.RemoveAll(lost + ".lost"); err != nil {
+		return err
+	}
+	if err := s.find(filepath.Join(s.dir, "offsite")); err != nil {
+		return err
+	}
+	return s.idle(ctx)
+}
+
+// makeKit makes the recovery key, once, and waits until its kit is at the target.
+func (s *stage) makeKit(ctx context.Context) error {
+	if s.kit != "" {
+		return nil
+	}
+	if _, err := s.foundry(ctx, "breakglass", "create", "--threshold", "2", "--shares", "3", "--holder", "a", "--holder", "b", "--holder", "c", "--out", filepath.Join(s.dir, "shares"), "--reason", "measuring recovery"); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(time.Minute); s.kit == ""; time.Sleep(100 * time.Millisecond) {
+		if found, _ := filepath.Glob(filepath.Join(s.dir, "offsite", "foundry-kit-*.age")); len(found) == 1 {
+			s.kit = found[0]
+		} else if time.Now().After(deadline) {
+			return errors.New("no kit came to the target")
+		}
+	}
 	return nil
+}
+
+// recover brings the node back, from the kit to the first answer to a request.
+func (s *stage) recover(ctx context.Context, r *report, to string) (c cost, err error) {
+	share := func(n int) string { return filepath.Join(s.dir, "shares", fmt.Sprintf("share-%d.txt", n)) }
+	began := time.Now()
+	cmd := exec.CommandContext(ctx, s.program, "recover", "--json", "--kit", s.kit, "--data-dir", to, "--share", share(1), "--share", share(2))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := s.watch(cmd, "recover")
+	if err != nil {
+		return c, fmt.Errorf("recovering: %w: %s", err, &stderr)
+	}
+	fenced := time.Since(began)
+	if err := run(ctx, s.program, "recover", "--activate", "--data-dir", to); err != nil {
+		return c, err
+	}
+	if err := s.up(ctx, to); err != nil {
+		return c, err
+	}
+	if err := s.answers(ctx, to); err != nil {
+		return c, err
+	}
+	c = cost{time.Since(began), used(cmd.ProcessState)}
+	s.data = to
+	steps, err := readSteps(out)
+	r.steps = append(r.steps, steps)
+	r.fenced = append(r.fenced, fenced)
+	return c, err
+}
+
+// step is a step of a recovery.
+type step struct {
+	Name  string
+	Began time.Time
+	Ended time.Time
+}
+
+func readSteps(out []byte) ([]step, error) {
+	var r struct {
+		Steps []step
+		Proof struct{ Outcome, Reason string }
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		return nil, fmt.Errorf("reading the recovery: %w", err)
+	}
+	if r.Proof.Outcome != "pass" {
+		return nil, fmt.Errorf("the recovery came to %q: %s", r.Proof.Outcome, r.Proof.Reason)
+	}
+	return r.Steps, nil
 }
 
 // write inserts rows one after the other until the time is over, and says when
@@ -176,7 +241,7 @@ func (s *stage) write(ctx context.Context, how time.Duration) (last time.Time, r
 	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }()
 	body := strings.Repeat("x", 500)
 	for end := time.Now().Add(how); time.Now().Before(end); rows++ {
-		if err := c.QueryRow(ctx, `INSERT INTO bench.writes (body) VALUES ($1) RETURNING at`, body).Scan(&last); err != nil {
+		if err := c.QueryRow(ctx, `INSERT INTO public.bench_writes (body) VALUES ($1) RETURNING at`, body).Scan(&last); err != nil {
 			return last, rows, err
 		}
 	}
@@ -193,7 +258,7 @@ func (s *stage) kill() error {
 	if _, err := fmt.Sscan(string(text), &server); err != nil {
 		return err
 	}
-	s.remember(s.node.Process)
+	s.remember("up", s.node.Process)
 	_ = s.node.Process.Kill()
 	_ = syscall.Kill(server, syscall.SIGKILL)
 	_ = s.node.Wait()

@@ -22,7 +22,7 @@ func TestADrillThatDidNotPassEndsTheMeasurement(t *testing.T) {
 }
 
 func TestRatiosAreTakenWithinARound(t *testing.T) {
-	m, low, high := ratio([]pair{{time.Second, time.Second}, {10 * time.Second, 20 * time.Second}, {time.Second, 3 * time.Second}})
+	m, low, high := ratio([]pair{{cost{wall: time.Second}, cost{wall: time.Second}}, {cost{wall: 10 * time.Second}, cost{wall: 20 * time.Second}}, {cost{wall: time.Second}, cost{wall: 3 * time.Second}}}, wall)
 	if m != 2 || low != 1 || high != 3 {
 		t.Errorf("median %v, from %v to %v", m, low, high)
 	}

@@ -32,10 +32,13 @@ type stage struct {
 	data    string // data directory of the node
 	address string
 	key     string // API key
-	peak    int64  // resident memory of any process of Foundry, bytes
+	kit     string
+	written int64            // rows of earlier rounds that are still there
+	peaks   map[string]int64 // resident memory of processes of Foundry, bytes, by what they did
 
 	// How to run pgBackRest by hand: what Foundry gives it.
 	config  string
+	server  string // directory of PostgreSQL's programs
 	account *syscall.Credential
 }
 
@@ -91,6 +94,14 @@ func (s *stage) open(ctx context.Context) error {
 		return fmt.Errorf("making a key: unexpected answer %q", out)
 	}
 	s.key = made.Token
+	if err := s.find(repository); err != nil {
+		return err
+	}
+	return s.idle(ctx)
+}
+
+// find finds what the node made for pgBackRest, and the server that it runs.
+func (s *stage) find(repository string) error {
 	found, _ := filepath.Glob("/dev/shm/foundry-*/pgbackrest/offsite.conf")
 	more, _ := filepath.Glob("/run/foundry-*/pgbackrest/offsite.conf")
 	for _, path := range append(found, more...) {
@@ -101,7 +112,14 @@ func (s *stage) open(ctx context.Context) error {
 	if s.config == "" {
 		return errors.New("the node's configuration of pgBackRest was not found")
 	}
-	return s.idle(ctx)
+	text, err := os.ReadFile(filepath.Join(s.data, "postgres", "data", "postmaster.pid"))
+	if err != nil {
+		return err
+	}
+	pid, _, _ := strings.Cut(string(text), "\n")
+	program, err := os.Readlink(filepath.Join("/proc", pid, "exe"))
+	s.server = filepath.Dir(program)
+	return err
 }
 
 // up starts a node on a data directory and waits until it is ready.
@@ -155,7 +173,7 @@ func (s *stage) foundry(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, s.program, append([]string{"--data-dir", s.data}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err := s.watch(cmd)
+	out, err := s.watch(cmd, strings.Join(args[:min(2, len(args))], " "))
 	if err != nil {
 		return out, fmt.Errorf("foundry %s: %w: %s", strings.Join(args, " "), err, &stderr)
 	}
@@ -164,7 +182,7 @@ func (s *stage) foundry(ctx context.Context, args ...string) ([]byte, error) {
 
 // watch runs a command to its end, and notes its largest resident set and the
 // node's, not those of the engines that they start.
-func (s *stage) watch(cmd *exec.Cmd) ([]byte, error) {
+func (s *stage) watch(cmd *exec.Cmd, name string) ([]byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := cmd.Start(); err != nil {
@@ -175,9 +193,9 @@ func (s *stage) watch(cmd *exec.Cmd) ([]byte, error) {
 	go func() {
 		defer close(watched)
 		for {
-			s.remember(cmd.Process)
+			s.remember(name, cmd.Process)
 			if s.node != nil {
-				s.remember(s.node.Process)
+				s.remember("up", s.node.Process)
 			}
 			select {
 			case <-ended:
@@ -192,14 +210,30 @@ func (s *stage) watch(cmd *exec.Cmd) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-func (s *stage) remember(p *os.Process) {
+func (s *stage) remember(name string, p *os.Process) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
 	for line := range strings.Lines(string(text)) {
 		if rest, found := strings.CutPrefix(line, "VmHWM:"); found {
 			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			s.peak = max(s.peak, kb*1024)
+			s.peaks[name] = max(s.peaks[name], kb*1024)
 		}
 	}
+}
+
+// spent is the processor time of a process and of all that it started and that
+// has ended.
+func spent(p *os.Process) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // the name may have blanks
+	ticks := 0
+	for _, f := range fields[11:15] { // utime, stime, cutime, cstime; proc(5)
+		n, _ := strconv.Atoi(f)
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / 100 // USER_HZ, on every Linux
 }
 
 // idle waits until no backup or drill runs.
@@ -221,17 +255,26 @@ func (s *stage) idle(ctx context.Context) error {
 	}
 }
 
-// connect signs in as a role of the node's; the kernel vouches for the user.
-func (s *stage) connect(ctx context.Context, role string) (*pgx.Conn, error) {
+// socket is the directory of the server's socket.
+func (s *stage) socket() (string, error) {
 	text, err := os.ReadFile(filepath.Join(s.data, "postgres", "data", "postmaster.pid"))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	lines := strings.Split(string(text), "\n") // the fifth is the socket's directory
 	if len(lines) < 5 {
-		return nil, errors.New("the server is not running")
+		return "", errors.New("the server is not running")
 	}
-	return pgx.Connect(ctx, fmt.Sprintf("host=%s port=5432 user=%s dbname=foundry sslmode=disable", strings.TrimSpace(lines[4]), role))
+	return strings.TrimSpace(lines[4]), nil
+}
+
+// connect signs in as a role of the node's; the kernel vouches for the user.
+func (s *stage) connect(ctx context.Context, role string) (*pgx.Conn, error) {
+	socket, err := s.socket()
+	if err != nil {
+		return nil, err
+	}
+	return pgx.Connect(ctx, fmt.Sprintf("host=%s port=5432 user=%s dbname=foundry sslmode=disable", socket, role))
 }
 
 // fill makes the data: rows that compress about as text does.
@@ -242,25 +285,23 @@ func (s *stage) fill(ctx context.Context, scale int) error {
 		return err
 	}
 	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }()
+	// Where Foundry's own tables are, so that their rows are counted too.
 	for _, statement := range []string{
 		`SET statement_timeout = 0`,
-		`CREATE SCHEMA bench`,
-		`CREATE TABLE bench.fill (id bigint PRIMARY KEY, body text NOT NULL)`,
-		`CREATE TABLE bench.writes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), body text NOT NULL)`,
+		`CREATE TABLE public.bench_fill (id bigint PRIMARY KEY, body text NOT NULL)`,
+		`CREATE TABLE public.bench_writes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), body text NOT NULL)`,
 	} {
 		if _, err := c.Exec(ctx, statement); err != nil {
 			return err
 		}
 	}
 	for i := range scale { // 15 MB at a time
-		if _, err := c.Exec(ctx, `INSERT INTO bench.fill SELECT $1::bigint * 50000 + n, md5(random()::text) || md5(random()::text) || repeat(md5(n::text), 6) FROM generate_series(1, 50000) n`, i); err != nil {
+		if _, err := c.Exec(ctx, `INSERT INTO public.bench_fill SELECT $1::bigint * 50000 + n, md5(random()::text) || md5(random()::text) || repeat(md5(n::text), 6) FROM generate_series(1, 50000) n`, i); err != nil {
 			return err
 		}
 	}
-	_, err = c.Exec(ctx, `CHECKPOINT`)
-	if err != nil { // only some roles may
-		_, err = c.Exec(ctx, `ANALYZE bench.fill`)
-	}
+	// Otherwise the server does it by itself, while it is measured.
+	_, err = c.Exec(ctx, `VACUUM (FREEZE, ANALYZE) public.bench_fill`)
 	return err
 }
 
