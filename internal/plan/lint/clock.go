@@ -207,7 +207,7 @@ func acknowledgementSlower(c *Context) {
 	ack, path, subject := c.Security.Disclosure.Acknowledge, "security.disclosure.acknowledge_within", "disclosure"
 	if !ack.Known() {
 		for i, n := range c.Notices {
-			if n.Event == "vulnerability-report" && n.Within.Known() && (!ack.Known() || n.Within.Longest() < ack.Longest()) {
+			if n.Event == "vulnerability-report" && n.Within.Known() && (!ack.Known() || n.Within.Longest() < ack.Longest() || n.Within.Longest() == ack.Longest() && about("notice", n.Name) < subject) {
 				ack, path, subject = n.Within, at("notices", i, "within"), about("notice", n.Name)
 			}
 		}
