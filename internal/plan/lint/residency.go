@@ -167,18 +167,21 @@ func (c *Context) refusers(f *plan.Function, fb *plan.Fallback, country string) 
 func dataLeavesHome(c *Context) {
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
-		var names []string
-		var home []string
+		allowed := map[string][]string{} // home → functions that may be there only
 		for j := range c.Functions {
 			f := &c.Functions[j]
 			if slices.Contains(f.Host, n.Name) && c.stateful(f) {
-				if leaves, out := outside(c.Country(n), c.homes(f)); out {
-					names, home = append(names, f.Name), longer(home, leaves)
+				if home, out := outside(c.Country(n), c.homes(f)); out {
+					allowed[places(home)] = append(allowed[places(home)], f.Name)
 				}
 			}
 		}
-		if len(names) > 0 {
-			c.Report(at("nodes", i), about("node", n.Name), "Node %q stands in %s and holds the data of %s, which may be in %s only.", n.Name, c.Country(n), these("function", "functions", names), places(home))
+		var words []string
+		for home, names := range allowed {
+			words = append(words, fmt.Sprintf("%s, which may be in %s only", these("function", "functions", names), home))
+		}
+		if slices.Sort(words); len(words) > 0 {
+			c.Report(at("nodes", i), about("node", n.Name), "Node %q stands in %s and holds the data of %s.", n.Name, c.Country(n), listed(words))
 		}
 	}
 	for i := range c.Backups {
@@ -191,14 +194,6 @@ func dataLeavesHome(c *Context) {
 			}
 		}
 	}
-}
-
-// longer chooses one of two homes in a way that does not depend on the order.
-func longer(a, b []string) []string {
-	if a == nil || places(b) < places(a) {
-		return b
-	}
-	return a
 }
 
 func (c *Context) homesOfBackup(b *plan.Backup) [][]string {
