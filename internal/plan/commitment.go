@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/missionopsai/foundry/internal/config"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -15,7 +14,11 @@ func (p *Plan) resolveCommitments(r *reader) {
 	if list == nil || list.Kind != yaml.SequenceNode || len(list.Content) != len(p.Commitments) {
 		return
 	}
+	said := map[string]map[string]bool{}
 	for i := range p.Commitments {
+		if r.full() {
+			return
+		}
 		c, at := &p.Commitments[i], list.Content[i]
 		if c.Subject == "" {
 			continue // reported as missing
@@ -27,7 +30,7 @@ func (p *Plan) resolveCommitments(r *reader) {
 				names = append(names, s.Name)
 			}
 			mend := "`foundry plan subjects` lists what can be promised."
-			if near := config.Nearest(c.Subject, names); near != "" {
+			if near := r.nearest(c.Subject, names); near != "" {
 				mend = fmt.Sprintf("Did you mean %q?", near)
 			}
 			r.wrong(nodeAt(at, "subject"), "plan-unknown-subject", fmt.Sprintf("There is no subject %q.", short(c.Subject)), mend)
@@ -35,16 +38,15 @@ func (p *Plan) resolveCommitments(r *reader) {
 		}
 		r.bounds(c, subject, at)
 		for k, name := range c.Of {
-			if !p.promisable(name, subject) {
+			if !p.promisable(name, subject, said) {
 				mend := "Name what the plan lists, or leave `of` out to promise it of all."
-				if near := config.Nearest(name, p.promisables(subject)); near != "" {
+				if near := r.nearest(name, p.promisables(r, subject)); near != "" {
 					mend = fmt.Sprintf("Did you mean %q?", near)
 				}
 				r.wrong(nodeAt(at, fmt.Sprintf("of[%d]", k)), "plan-unknown-name", fmt.Sprintf("The plan has nothing named %q that %s could be promised of.", short(name), c.Subject), mend)
 			}
 		}
 	}
-	p.resolveDuties(r)
 }
 
 // bounds wants exactly one bound, of the subject's unit.
@@ -98,13 +100,28 @@ func boundsOf(words []string) []Bound {
 
 // promisable reports whether a commitment of a subject may name something:
 // any thing of the plan, or what its values are told apart by.
-func (p *Plan) promisable(name string, s Subject) bool {
+func (p *Plan) promisable(name string, s Subject, said map[string]map[string]bool) bool {
 	for kind := range kinds {
 		if _, ok := p.names[kind][name]; ok {
 			return true
 		}
 	}
-	return s.Of == "traffic" && trafficOrSecret("TLS", name) || s.Of == "secret" && trafficOrSecret("Hashing", name) || len(p.Says(s.Name, name)) > 0
+	return s.Of == "traffic" && trafficOrSecret("TLS", name) || s.Of == "secret" && trafficOrSecret("Hashing", name) || p.saidOf(s, said)[name]
+}
+
+// saidOf are the names of all that the plan says of a subject; said keeps them,
+// as asking costs the length of the plan.
+func (p *Plan) saidOf(s Subject, said map[string]map[string]bool) map[string]bool {
+	if said[s.Name] == nil {
+		said[s.Name] = map[string]bool{}
+		for _, v := range p.Says(s.Name, "") {
+			said[s.Name][v.Of] = true
+			for _, name := range v.also {
+				said[s.Name][name] = true
+			}
+		}
+	}
+	return said[s.Name]
 }
 
 // trafficOrSecret reports whether a word is one of those by which the
@@ -114,7 +131,10 @@ func trafficOrSecret(of, word string) bool {
 	return strings.Contains(" "+words[of]+" ", " "+word+" ")
 }
 
-func (p *Plan) promisables(s Subject) []string {
+func (p *Plan) promisables(r *reader, s Subject) []string {
+	if len(r.found) >= maxMistakes {
+		return nil // not shown: see nearest
+	}
 	if _, ok := kinds[s.Of]; ok {
 		return p.Names(s.Of)
 	}
@@ -127,13 +147,14 @@ func (p *Plan) promisables(s Subject) []string {
 
 // resolveDuties looks at what duties are about: any thing of the plan.
 func (p *Plan) resolveDuties(r *reader) {
+	all := Kinds()
 	for i := range p.Duties {
 		for k, name := range p.Duties[i].Of {
-			if p.named(name, Kinds()) {
+			if p.named(name, all) || r.full() {
 				continue
 			}
 			mend := "Name what the plan lists, or leave `of` out to mean all."
-			if near := config.Nearest(name, p.promisables(Subject{})); near != "" {
+			if near := r.nearest(name, p.promisables(r, Subject{})); near != "" {
 				mend = fmt.Sprintf("Did you mean %q?", near)
 			}
 			r.wrong(nodeAt(r.root, fmt.Sprintf("duties[%d].of[%d]", i, k)), "plan-unknown-name", fmt.Sprintf("The plan has nothing named %q.", short(name)), mend)

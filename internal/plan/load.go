@@ -116,6 +116,11 @@ func (r *reader) mistakes(p *Plan) error {
 		return nil
 	}
 	out := &Mistakes{File: p.Path, Text: p.Text, Abandoned: r.full()}
+	found := &paths{wanted: map[*yaml.Node]string{}}
+	for i := range r.found {
+		found.wanted[r.found[i].node] = ""
+	}
+	found.walk(r.root)
 	for i := range r.found {
 		f := &r.found[i]
 		m := Mistake{Code: f.code, Detail: f.detail, Mend: f.mend, Place: r.text.place(f.node, nil)}
@@ -123,9 +128,7 @@ func (r *reader) mistakes(p *Plan) error {
 			also := r.text.place(f.also, nil)
 			m.Also = &also
 		}
-		if i < maxMistakes {
-			m.Path, _ = pathOf(r.root, f.node, "", 0)
-		}
+		m.Path = found.wanted[f.node]
 		out.List = append(out.List, m)
 	}
 	return out.sorted()

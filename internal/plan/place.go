@@ -211,36 +211,37 @@ func bracketed(rest []rune) int {
 	return max(1, len(strings.TrimRight(string(rest), " \t")))
 }
 
-// pathOf finds a node, for the few that are reported.
-func pathOf(at, wanted *yaml.Node, path string, depth int) (string, bool) {
-	if at == wanted {
-		return path, true
+// paths finds the paths of nodes, in one walk.
+type paths struct {
+	wanted map[*yaml.Node]string
+	at     []string // the way to here: names, and [0]
+}
+
+func (p *paths) walk(n *yaml.Node) {
+	if _, ok := p.wanted[n]; ok {
+		p.wanted[n] = strings.ReplaceAll(strings.Join(p.at, "."), ".[", "[")
 	}
-	if depth > maxDepth {
-		return "", false
+	if len(p.at) > maxDepth {
+		return
 	}
-	switch at.Kind {
+	p.at = append(p.at, "")
+	last := len(p.at) - 1
+	switch n.Kind {
 	case yaml.MappingNode:
-		for i := 0; i+1 < len(at.Content); i += 2 {
-			below := at.Content[i].Value
-			if path != "" {
-				below = path + "." + below
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			p.at[last] = n.Content[i].Value
+			if _, ok := p.wanted[n.Content[i]]; ok {
+				p.wanted[n.Content[i]] = strings.ReplaceAll(strings.Join(p.at, "."), ".[", "[")
 			}
-			if at.Content[i] == wanted {
-				return below, true
-			}
-			if found, ok := pathOf(at.Content[i+1], wanted, below, depth+1); ok {
-				return found, true
-			}
+			p.walk(n.Content[i+1])
 		}
 	case yaml.SequenceNode:
-		for i, item := range at.Content {
-			if found, ok := pathOf(item, wanted, path+"["+strconv.Itoa(i)+"]", depth+1); ok {
-				return found, true
-			}
+		for i, item := range n.Content {
+			p.at[last] = "[" + strconv.Itoa(i) + "]"
+			p.walk(item)
 		}
 	}
-	return "", false
+	p.at = p.at[:last]
 }
 
 // SourcesAt lists the sources of the thing that a path is about: those of the

@@ -45,6 +45,15 @@ func (r *reader) wrong(n *yaml.Node, code, detail, mend string) *mistakeAt {
 // file, and each mistake costs time.
 func (r *reader) full() bool { return len(r.found) >= 10*maxMistakes }
 
+// nearest is the name that may have been meant. It is not looked for among
+// too many, nor for mistakes that are not shown: it costs the length of both.
+func (r *reader) nearest(written string, names []string) string {
+	if len(r.found) >= maxMistakes || len(names) > 10_000 {
+		return ""
+	}
+	return config.Nearest(written, names)
+}
+
 // value reads one node into v. in is the field that holds it, for what its
 // values may be.
 func (r *reader) value(n *yaml.Node, v reflect.Value, s *shape, in *field, depth int) {
@@ -118,7 +127,7 @@ func (r *reader) fields(n *yaml.Node, v reflect.Value, s *shape, depth int) {
 		at, ok := s.byName[key.Value]
 		if !ok {
 			mend := "Here may stand: " + strings.Join(s.names(), ", ") + "."
-			if near := config.Nearest(key.Value, s.names()); near != "" {
+			if near := r.nearest(key.Value, s.names()); near != "" {
 				mend = fmt.Sprintf("Did you mean %q?", near)
 			}
 			r.wrong(key, "plan-field", fmt.Sprintf("There is no field %q here.", short(key.Value)), mend)
@@ -253,7 +262,7 @@ func (r *reader) word(n *yaml.Node, s *shape, in *field) {
 		r.wrong(n, "plan-required", fmt.Sprintf("The field %q is empty.", in.name), "Write "+in.shape.expects()+in.choices()+".")
 	case len(in.enum) > 0 && !slices.Contains(in.enum, text):
 		mend := "Write" + in.choices() + "."
-		if near := config.Nearest(text, in.enum); near != "" {
+		if near := r.nearest(text, in.enum); near != "" {
 			mend = fmt.Sprintf("Did you mean %q? It is%s.", near, in.choices())
 		}
 		r.wrong(n, "plan-word", fmt.Sprintf("%q is none of the words that may stand here.", short(text)), mend)

@@ -131,6 +131,7 @@ func TestMistakesHavePlacePathAndMend(t *testing.T) {
 		{"two bounds", at("at_most: 8h", "at_most: 8h, equals: 4h"), 30, 63, 2, "commitments[0].equals", "more than one bound"},
 		{"a bound of another unit", at("at_most: 8h", "at_most: eight"), 30, 51, 5, "commitments[0].at_most", "is not a length of time"},
 		{"a promise of what is not there", at("of: [orders]", "of: [ordres]"), 30, 60, 6, "commitments[0].of[0]", `Did you mean "orders"?`},
+		{"a duty about what is not there", bakery + "duties: [{name: d, kind: exercise, of: [ordrs]}]\n", 31, 41, 5, "duties[0].of[0]", `Did you mean "orders"?`},
 		{"a tab", at("    rto: 4h", "\trto: 4h"), 21, 1, 1, "", "spaces, not tabs"},
 		{"a bracket that stays open", at("[shop]", "[shop"), 23, 14, 1, "", "missing ]"},
 		{"text with a colon", at("name: owner", "name: owner: me"), 10, 16, 1, "", "in quotes"},

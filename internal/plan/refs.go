@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -73,18 +72,26 @@ func namesOf[T any](list []T, of func(*T) string) []string {
 // resolve reports names of things that are not there.
 func (p *Plan) resolve(r *reader) {
 	p.resolveCommitments(r)
+	p.resolveDuties(r)
 	for _, ref := range r.refs {
+		if r.full() {
+			return
+		}
 		name := ref.node.Value
 		if !slices.Contains(ref.in.words, name) && !p.named(name, ref.in.ref) {
-			detail, mend := p.unknown(name, ref.in)
+			detail, mend := p.unknown(r, name, ref.in)
 			r.wrong(ref.node, "plan-unknown-name", detail, mend)
 		}
 	}
+	documents := p.Names("document")
 	for _, n := range r.cited {
+		if r.full() {
+			return
+		}
 		if !p.cites(n.Value) {
 			first, _, _ := strings.Cut(n.Value, " ")
-			mend := fmt.Sprintf("Begin with the name of one of the documents, such as \"%s 4.1\", and list %s under documents: if it is missing.", cmpOr(firstOf(p.Names("document")), "bcp"), first)
-			if near := config.Nearest(first, p.Names("document")); near != "" {
+			mend := fmt.Sprintf("Begin with the name of one of the documents, such as \"%s 4.1\", and list %s under documents: if it is missing.", cmpOr(firstOf(documents), "bcp"), short(first))
+			if near := r.nearest(first, documents); near != "" {
 				mend = fmt.Sprintf("Did you mean %q?", near)
 			}
 			r.wrong(n, "plan-unknown-document", fmt.Sprintf("The source %q names no document.", short(n.Value)), mend)
@@ -102,11 +109,13 @@ func (p *Plan) named(name string, of []string) bool {
 }
 
 // unknown says what a name could have been.
-func (p *Plan) unknown(name string, in *field) (detail, mend string) {
+func (p *Plan) unknown(r *reader, name string, in *field) (detail, mend string) {
 	var words, lists, there []string
 	for _, kind := range in.ref {
 		words, lists = append(words, kindWord(kind)), append(lists, kinds[kind]+":")
-		there = append(there, p.Names(kind)...)
+		if len(r.found) < maxMistakes {
+			there = append(there, p.Names(kind)...)
+		}
 	}
 	there = slices.DeleteFunc(append(there, in.words...), func(name string) bool { return name == "" })
 	if len(words) > 4 {
@@ -115,7 +124,7 @@ func (p *Plan) unknown(name string, in *field) (detail, mend string) {
 	}
 	detail = fmt.Sprintf("There is no %s %q.", strings.Join(words, " or "), short(name))
 	mend = "List it under " + strings.Join(lists, " or ") + ", or name one that is there."
-	if near := config.Nearest(name, there); near != "" {
+	if near := r.nearest(name, there); near != "" {
 		return detail, fmt.Sprintf("Did you mean %q?", near)
 	}
 	for kind, of := range p.names {
@@ -131,13 +140,11 @@ func (p *Plan) unknown(name string, in *field) (detail, mend string) {
 
 // cites reports whether a source begins with the name of a document.
 func (p *Plan) cites(source string) bool {
-	first, _, _ := strings.Cut(source, " ")
-	if _, ok := p.names["document"][first]; ok {
-		return true
-	}
-	for i := range p.Documents {
-		if rest, ok := strings.CutPrefix(source, p.Documents[i].Name); ok && p.Documents[i].Name != "" && (rest == "" || rest[0] == ' ') {
-			return true
+	for end, c := range source + " " {
+		if c == ' ' {
+			if _, ok := p.names["document"][source[:end]]; ok && end > 0 {
+				return true
+			}
 		}
 	}
 	return false
