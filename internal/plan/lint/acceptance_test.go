@@ -2,6 +2,7 @@ package lint_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +112,15 @@ func TestTheLinterFindsWhatTheAuditorFound(t *testing.T) {
 	}
 }
 
+// Who reads a finding wants to know which sentence of which document to change.
+func TestFindingsOfTheTranscriptionNameTheirClauses(t *testing.T) {
+	for _, f := range lint.Check(example(t, "missionops"), lint.Options{Now: today}).Findings {
+		if len(f.Clauses) == 0 && f.Rule != "document-undated" { // of a document as a whole
+			t.Errorf("%s of %s at %s names no clause", f.Rule, f.Subject, f.At)
+		}
+	}
+}
+
 // within reports whether a path is a place or something in it.
 func within(path, place string) bool {
 	rest, ok := strings.CutPrefix(path, place)
@@ -131,5 +141,25 @@ func TestNothingIsFoundInTheMendedPlans(t *testing.T) {
 				t.Error("a company of one has findings that it can only accept")
 			}
 		})
+	}
+}
+
+// The whole report is kept, so that a change of a rule shows what else it
+// changes.
+func TestTheReportOfTheTranscriptionIsKept(t *testing.T) {
+	p := example(t, "missionops")
+	p.Path = "examples/missionops/fleet.yaml"
+	var out strings.Builder
+	if err := lint.Check(p, lint.Options{Now: today}).Text(&out, p, lint.Style{Brief: true}); err != nil {
+		t.Fatal(err)
+	}
+	const golden = "testdata/missionops.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(golden); err != nil || string(want) != out.String() {
+		t.Errorf("the report is not %s (-update rewrites it; then read what changed): %v", golden, err)
 	}
 }
