@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/missionopsai/foundry/internal/plan"
 	"github.com/missionopsai/foundry/internal/sovereignty"
@@ -181,7 +182,7 @@ func dataLeavesHome(c *Context) {
 			words = append(words, fmt.Sprintf("%s, which may be in %s only", these("function", "functions", names), home))
 		}
 		if slices.Sort(words); len(words) > 0 {
-			c.Report(at("nodes", i), about("node", n.Name), "Node %q stands in %s and holds the data of %s.", n.Name, c.Country(n), listed(words))
+			c.Report(at("nodes", i), about("node", n.Name), "Node %q stands in %s and holds the data of %s.", n.Name, c.Country(n), strings.Join(words, ", and of "))
 		}
 	}
 	for i := range c.Backups {
