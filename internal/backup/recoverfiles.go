@@ -16,8 +16,8 @@ import (
 )
 
 // filesBeside restores the backup of files into a place of its own while the
-// database is being restored: restic computes for a second before it reads
-// anything. It touches neither the record nor the rest of the data directory.
+// database is being restored: restic derives its key anew for each of several
+// commands before it reads anything. It touches neither the record nor the rest of the data directory.
 type filesBeside struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
