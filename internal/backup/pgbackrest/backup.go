@@ -69,7 +69,7 @@ func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupReq
 		return engine.Point{}, err
 	}
 	if _, err := e.run(ctx, t, w.line, append(args, "backup")...); err != nil {
-		return engine.Point{}, e.blocked(t, err)
+		return engine.Point{}, e.blocked(ctx, t, err)
 	}
 	return e.made(ctx, t, w.label)
 }

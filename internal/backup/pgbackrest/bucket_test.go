@@ -20,7 +20,7 @@ func TestConformanceWithABucket(t *testing.T) {
 		t.Skip("minutes; make test-faults runs it, and the short pass the suite of a directory")
 	}
 	t.Parallel()
-	server := targettest.StartS3(t)
+	shared := targettest.StartS3(t)
 	n := 0
 	var mu sync.Mutex
 	enginetest.RunParallel(t, func(t *testing.T) enginetest.World {
@@ -28,6 +28,14 @@ func TestConformanceWithABucket(t *testing.T) {
 		n++
 		near, far := fmt.Sprintf("near-%d", n), fmt.Sprintf("far-%d", n)
 		mu.Unlock()
+		server, volume := shared, ""
+		if strings.Contains(t.Name(), "read-only") || strings.Contains(t.Name(), "full") {
+			dir, remount := enginetest.Volume(t, 160)
+			server = targettest.StartS3In(t, dir)
+			if remount != nil {
+				volume = dir
+			}
+		}
 		server.Bucket(t, near)
 		server.Bucket(t, far)
 		at, second := server.Open(t, "near", near), server.Open(t, "far", far)
@@ -38,6 +46,10 @@ func TestConformanceWithABucket(t *testing.T) {
 		w := world(t, at, second, "", nil)
 		w.Secrets = append(w.Secrets, server.Secret)
 		bucket := filepath.Join(server.Root, near)
+		w.ReadOnly = func(t testing.TB) func() { server.Restart(t, "--readonly"); return func() { server.Restart(t) } }
+		if volume != "" {
+			w.Full = func(t testing.TB) func() { return enginetest.Fill(t, volume) }
+		}
 		w.Files = func(t testing.TB) []string { return filesBelow(t, bucket) }
 		w.Gone = func(t testing.TB) func() {
 			if err := os.Rename(bucket, bucket+".away"); err != nil {

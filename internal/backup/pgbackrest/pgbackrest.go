@@ -334,13 +334,21 @@ func writable(t target.Target) error {
 // blocked explains a backup that failed or waited in vain for its WAL: by the
 // state of the target, for which pgBackRest's words are not always the system's,
 // and by what the pushes to it ended with, which pgBackRest leaves in its spool.
-func (e *Engine) blocked(t target.Target, err error) error {
+func (e *Engine) blocked(ctx context.Context, t target.Target, err error) error {
 	var p *problem.Error
 	if !errors.As(err, &p) || p.Code != "engine-archive" && p.Code != "engine-failed" {
 		return err
 	}
 	if werr := writable(t); werr != nil {
 		return werr
+	}
+	if t.Kind == target.S3Bucket { // pgBackRest tries again for so long that it never says what the server said
+		bound, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		var why *problem.Error
+		if _, perr := t.Probe(bound); errors.As(perr, &why) && bound.Err() == nil {
+			return perr
+		}
 	}
 	if p.Code == "engine-failed" {
 		return err
