@@ -293,7 +293,8 @@ func (a *app) showShares(made backup.MadeKey) error {
 			fmt.Fprintf(a.err, "\033[H\033[2J%s\n", s.Page.Text)
 			var err error
 			if said, err = ask.line(fmt.Sprintf("Share %d is written down, and compared word by word (yes): ", s.Index)); err != nil {
-				return err
+				fmt.Fprint(a.err, "\033[H\033[2J\033[3J")
+				return unseen(made, s.Index, err)
 			}
 		}
 		fmt.Fprint(a.err, "\033[H\033[2J\033[3J")
@@ -301,9 +302,25 @@ func (a *app) showShares(made backup.MadeKey) error {
 	return a.print(map[string]any{"set": made.Set}, func(w io.Writer) { fmt.Fprintf(w, "%s\n", made.Briefing.Text) })
 }
 
+// unseen says what it means that shares were not shown to the end: the key is
+// in force, and nobody can have all of it.
+func unseen(made backup.MadeKey, index int, cause error) error {
+	return problem.New(problem.Canceled, "shares-unseen", fmt.Sprintf("The recovery key of set %s is in force, but its shares were shown only up to share %d of %d.", made.Set, index, len(made.Shares))).
+		WithMend("Make a new key at once: `foundry breakglass create`. What was written down of this one is of no use.").Wrap(cause)
+}
+
 // line asks for something that may be seen.
 func (q *asker) line(prompt string) (string, error) {
 	fmt.Fprint(q.a.err, prompt)
+	in, ok := q.a.in.(*os.File)
+	if !ok {
+		return q.untilNewline()
+	}
+	return q.a.typed(in, q.untilNewline)
+}
+
+// untilNewline takes no more than a line: what follows is somebody else's.
+func (q *asker) untilNewline() (string, error) {
 	var line []byte
 	one := make([]byte, 1)
 	for {

@@ -32,6 +32,7 @@ type app struct {
 	dataDir string
 	server  string
 	json    bool
+	done    <-chan struct{} // closed when the command was interrupted
 }
 
 // usageError marks a command line that cobra could not read.
@@ -42,6 +43,7 @@ func Run(version string, args []string, in io.Reader, out, errw io.Writer) int {
 	a := &app{version: version, in: in, out: out, err: errw}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	a.done = ctx.Done()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	root := a.root()
 	root.SetArgs(args)

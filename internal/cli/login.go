@@ -270,7 +270,10 @@ func (q *asker) secret(prompt string) (string, error) {
 		return "", err
 	}
 	fmt.Fprint(q.a.err, prompt)
-	text, err := term.ReadPassword(q.tty)
-	fmt.Fprintln(q.a.err)
-	return string(text), err
+	in, _ := q.a.in.(*os.File) // it has a terminal, so it is a file
+	return q.a.typed(in, func() (string, error) {
+		text, err := term.ReadPassword(q.tty)
+		fmt.Fprintln(q.a.err)
+		return string(text), err
+	})
 }

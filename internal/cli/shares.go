@@ -199,20 +199,44 @@ func (t *typist) say(err error) {
 	fmt.Fprintf(t.a.err, "  %s\n  → %s\n", p.Detail, p.Mend)
 }
 
+// typed reads what a person types, unless the command is interrupted first:
+// a read at a terminal ends only with a line, so that Ctrl-C alone would do
+// nothing, or leave a terminal that does not show what is typed.
+func (a *app) typed(in *os.File, read func() (string, error)) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	before, _ := term.GetState(int(in.Fd()))
+	got := make(chan answer, 1)
+	go func() {
+		text, err := read()
+		got <- answer{text, err}
+	}()
+	select {
+	case one := <-got:
+		return one.text, one.err
+	case <-a.done:
+		if before != nil {
+			_ = term.Restore(int(in.Fd()), before)
+		}
+		fmt.Fprintln(a.err)
+		return "", problem.New(problem.Canceled, "interrupted", "It was interrupted, and nothing was done.").WithMend("Run the command again.")
+	}
+}
+
 func (t *typist) line(prompt string) (string, error) {
 	fmt.Fprint(t.a.err, prompt)
-	var line string
-	var err error
-	if t.hide {
-		var raw []byte
-		raw, err = term.ReadPassword(int(t.in.Fd()))
+	line, err := t.a.typed(t.in, func() (string, error) {
+		if !t.hide {
+			return t.lines.ReadString('\n')
+		}
+		raw, err := term.ReadPassword(int(t.in.Fd()))
 		fmt.Fprintln(t.a.err)
-		line = string(raw)
-	} else {
-		line, err = t.lines.ReadString('\n')
-	}
+		return string(raw), err
+	})
 	if line = strings.TrimSpace(line); line == "" && errors.Is(err, io.EOF) {
-		return "", problem.New(problem.Canceled, "shares-ended", "The input ended before enough shares were typed.").WithMend("Run the command again.")
+		return "", problem.New(problem.Canceled, "shares-ended", "The input ended before enough shares were typed; nothing was done.").WithMend("Run the command again.")
 	}
 	if err != nil && line == "" {
 		return "", err
