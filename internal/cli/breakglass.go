@@ -316,7 +316,7 @@ func (q *asker) line(prompt string) (string, error) {
 	if !ok {
 		return q.untilNewline()
 	}
-	return q.a.typed(in, q.untilNewline)
+	return q.a.typed(in, false, q.untilNewline)
 }
 
 // untilNewline takes no more than a line: what follows is somebody else's.

@@ -271,7 +271,7 @@ func (q *asker) secret(prompt string) (string, error) {
 	}
 	fmt.Fprint(q.a.err, prompt)
 	in, _ := q.a.in.(*os.File) // it has a terminal, so it is a file
-	return q.a.typed(in, func() (string, error) {
+	return q.a.typed(in, true, func() (string, error) {
 		text, err := term.ReadPassword(q.tty)
 		fmt.Fprintln(q.a.err)
 		return string(text), err

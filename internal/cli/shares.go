@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -202,7 +204,9 @@ func (t *typist) say(err error) {
 // typed reads what a person types, unless the command is interrupted first:
 // a read at a terminal ends only with a line, so that Ctrl-C alone would do
 // nothing, or leave a terminal that does not show what is typed.
-func (a *app) typed(in *os.File, read func() (string, error)) (string, error) {
+// hidden says that the read turns showing off: it may be about to, when the
+// interruption comes.
+func (a *app) typed(in *os.File, hidden bool, read func() (string, error)) (string, error) {
 	type answer struct {
 		text string
 		err  error
@@ -217,6 +221,11 @@ func (a *app) typed(in *os.File, read func() (string, error)) (string, error) {
 	case one := <-got:
 		return one.text, one.err
 	case <-a.done:
+		for end := time.Now().Add(time.Second); before != nil && hidden && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if now, err := term.GetState(int(in.Fd())); err != nil || !reflect.DeepEqual(now, before) {
+				break
+			}
+		}
 		if before != nil {
 			_ = term.Restore(int(in.Fd()), before)
 		}
@@ -227,7 +236,7 @@ func (a *app) typed(in *os.File, read func() (string, error)) (string, error) {
 
 func (t *typist) line(prompt string) (string, error) {
 	fmt.Fprint(t.a.err, prompt)
-	line, err := t.a.typed(t.in, func() (string, error) {
+	line, err := t.a.typed(t.in, t.hide, func() (string, error) {
 		if !t.hide {
 			return t.lines.ReadString('\n')
 		}
