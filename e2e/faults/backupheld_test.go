@@ -73,6 +73,9 @@ func (g *guarded) waits(args ...string) *began {
 // commands, of a command and the schedule, and of two nodes at one target, of
 // which the second is refused for good.
 func TestTwoStartsOfTheSameBackupAreOne(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; the full pass runs it")
+	}
 	t.Parallel()
 	g := newGuarded(t, shelf(t))
 	hold := g.hold("restic", "backup")
@@ -232,6 +235,9 @@ func (a aging) behind(t *testing.T, b *began) *os.File {
 // A node that is killed behind any step of an expiry has lost no good backup,
 // and the next expiry removes the rest.
 func TestANodeIsKilledDuringExpiriesAndLosesNoGoodBackup(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; the full pass runs it")
+	}
 	t.Parallel()
 	a, env := newAging(t)
 	g := newGuarded(t, shelf(t))
@@ -291,6 +297,9 @@ func TestANodeIsKilledDuringExpiriesAndLosesNoGoodBackup(t *testing.T) {
 // A target that goes in the middle of a backup fails that run, and no other:
 // people are told, nothing half-made counts, and the next run is good.
 func TestATargetGoesInTheMiddleOfABackupAndComesBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; the full pass runs it")
+	}
 	t.Parallel()
 	g := newGuarded(t, shelf(t))
 	g.proven()
