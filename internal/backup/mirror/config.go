@@ -65,6 +65,7 @@ func (c Config) maxBytes() int64 {
 
 var (
 	mirrorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,149}$`)
+	urlHost    = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`) // a name or an address; net/url lets quotes pass
 	urlPath    = regexp.MustCompile(`^/[A-Za-z0-9._~+@%/-]+$`)
 )
 
@@ -152,7 +153,7 @@ func (c Config) validate(field string, development bool) error {
 func (c Config) address() (*url.URL, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" || !urlPath.MatchString(u.EscapedPath()) ||
-		strings.HasPrefix(u.Hostname(), "-") || u.Host == "" && u.Scheme != "file" {
+		strings.HasPrefix(u.Hostname(), "-") || u.Host != "" && !urlHost.MatchString(u.Hostname()) || u.Host == "" && u.Scheme != "file" {
 		return nil, problem.New(problem.Invalid, "mirror-url", "This is not the address of a repository.").Wrap(err)
 	}
 	return u, nil
