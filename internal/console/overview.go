@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -76,9 +77,30 @@ func (c *Console) troubles(d *overviewData) []trouble {
 	case q.Failure != nil:
 		add(warn, "The journal is not being stored: "+plural(int64(q.Events), "event is", "events are")+" waiting.", problem.From(q.Failure).Detail, "", "")
 	}
+	out = append(out, c.backupTroubles(d.v)...)
 	out = append(out, c.providerTroubles()...)
 	if d.known {
 		out = append(out, ledgerTroubles(d)...)
+	}
+	return out
+}
+
+// backupTroubles are what is badly wrong with backups, for whoever may know.
+// That there are none at all is the page of backups' to say.
+func (c *Console) backupTroubles(v *visit) (out []trouble) {
+	if c.Backups == nil || !v.may("backup.read", uuid.Nil) {
+		return nil
+	}
+	ctx, cancel := v.ctx()
+	defer cancel()
+	s, err := c.Backups.Status(ctx, v.who())
+	if err != nil || !s.Configured {
+		return nil
+	}
+	for _, p := range s.Problems {
+		if p.Severity == "critical" {
+			out = append(out, trouble{bad, sentence(p.Reason), p.Mend, toBackups, "Backups and recovery"})
+		}
 	}
 	return out
 }
