@@ -257,7 +257,7 @@ the order of lists and the spelling of values are no change.`,
 					fmt.Fprintln(w, "The plans say the same.")
 					return
 				}
-				fmt.Fprintf(w, "\n%d changes; %d clocks became tighter and %d looser.\n", len(out.Changes), clocks[plan.Tighter], clocks[plan.Looser])
+				fmt.Fprintf(w, "\nChanges: %d. Clocks that became tighter: %d, looser: %d.\n", len(out.Changes), clocks[plan.Tighter], clocks[plan.Looser])
 				if out.Review {
 					fmt.Fprintln(w, "Nodes, suppliers or people changed: a review is due.")
 				}
