@@ -25,6 +25,7 @@ import (
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/governance"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -53,6 +54,7 @@ type Options struct {
 	Backups  *backup.Backups // nil: this node makes none
 	Glass    *backup.Glass   // nil: there is no way in but signing in
 	Code     *backup.Code    // nil: this node mirrors no repositories
+	Plans    *governance.Plans
 
 	// Canary plants a canary and searches every place where it must not be.
 	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)

@@ -223,7 +223,7 @@ func (g *Plans) Decide(ctx context.Context, p principal.Principal, id uuid.UUID,
 	if err := g.o.Guard.Authorise(ctx, p, "plan.decide", policy.Resource{ID: id.String()}); err != nil {
 		return Revision{}, err
 	}
-	if p.Kind != principal.Person && p.Kind != principal.Local {
+	if p.Kind == principal.System || p.Kind == principal.Key {
 		return Revision{}, problem.New(problem.Denied, "plan-person", "Only a person approves a plan.").WithMend("Sign in.")
 	}
 	before, after, err := g.around(ctx, id)

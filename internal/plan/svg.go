@@ -18,10 +18,10 @@ type Drawing struct {
 
 // Measures of a drawing, in pixels.
 const (
-	boxWidth, boxHeight = 190, 34
-	gapAcross, gapDown  = 90, 12
+	boxWidth, boxHeight = 156, 34
+	gapAcross, gapDown  = 38, 12
 	margin, headHeight  = 16, 28
-	longestLabel        = 25 // characters
+	longestLabel        = 21 // characters
 )
 
 // columns of a drawing, from what the organisation does to what it stands on.
@@ -42,7 +42,11 @@ type box struct {
 func (g *Graph) SVG(d Drawing) []byte {
 	boxes, width, height := g.place(d.Outcome)
 	var out bytes.Buffer
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" class="plan-graph" role="img" aria-labelledby="plan-graph-title plan-graph-desc" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="13">`, width, height, width, height)
+	role := "img"
+	if d.Link != nil {
+		role = "group" // an image holds no links
+	}
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" class="plan-graph" role="%s" aria-labelledby="plan-graph-title plan-graph-desc" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="13">`, role, width, height, width, height)
 	fmt.Fprintf(&out, "\n<title id=\"plan-graph-title\">%s</title><desc id=\"plan-graph-desc\">%s</desc>\n", escape(g.heading(d.Outcome)), escape(g.description(d.Outcome)))
 	if d.Standalone {
 		out.WriteString(standaloneStyle)
@@ -181,7 +185,7 @@ func (b *box) write(out *bytes.Buffer, link func(Thing) string) {
 		address = link(b.Thing)
 	}
 	if address != "" {
-		fmt.Fprintf(out, `<a href="%s" aria-label="What if %s is lost">`, escape(address), escape(b.String()))
+		fmt.Fprintf(out, `<a href="%s">`, escape(address))
 	}
 	fmt.Fprintf(out, `<g class="%s"><title>%s</title>`, strings.TrimSpace("box "+b.mark), escape(strings.TrimSpace(b.String()+" "+b.word)))
 	fmt.Fprintf(out, `<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="#f6f8fa" stroke="#8c959f"/>`, b.x, b.y, boxWidth, boxHeight)
