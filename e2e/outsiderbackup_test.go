@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -123,6 +124,14 @@ func opaque(t *testing.T, dir string) (kits, size int) {
 		}
 		if strings.HasPrefix(d.Name(), "foundry-kit") {
 			kits++
+			return nil
+		}
+		if d.Name() == "foundry-target.json" {
+			// By which the volume is recognised: its own name and a random word.
+			var mark map[string]any
+			if err := json.Unmarshal(body, &mark); err != nil || len(mark) != 3 || mark["version"] == nil || mark["id"] == nil || mark["name"] == nil {
+				t.Errorf("the mark of a target says more than it should: %s", body)
+			}
 			return nil
 		}
 		size += len(body)

@@ -125,6 +125,8 @@ var otherColumns = []evidence.OtherColumn{
 	{Table: "observations", Column: "hash", Why: "SHA-256 of a signed statement"},
 	{Table: "observations", Column: "raw_hash", Why: "SHA-256 of what a collector saw"},
 	{Table: "backup_drills", Column: "hash", Why: "SHA-256 of a signed drill"},
+	{Table: "plan_revisions", Column: "hash", Why: "SHA-256 of what a continuity plan says"},
+	{Table: "plan_acknowledgements", Column: "hash", Why: "SHA-256 of what a continuity plan says"},
 	{Table: "decisions", Column: "hash", Why: "a decision's text, by content"},
 	{Table: "requests", Column: "api_key", Why: "a key's selector, its public half"},
 	{Table: "refusals", Column: "api_key", Why: "a key's selector, its public half"},

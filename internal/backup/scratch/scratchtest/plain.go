@@ -38,15 +38,18 @@ type Plain struct {
 func New(t testing.TB) (*Plain, *db.DB) {
 	t.Helper()
 	dir := dbtest.Dir(t)
-	archive := filepath.Join(dir, "archive")
-	if err := os.Mkdir(archive, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(archive, 0o777); err != nil { //nolint:gosec // the server's user writes there, in a test
-		t.Fatal(err)
+	// A segment appears in the archive whole or not at all, as with a real engine.
+	archive, arriving := filepath.Join(dir, "archive"), filepath.Join(dir, "arriving")
+	for _, d := range []string{archive, arriving} {
+		if err := os.Mkdir(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(d, 0o777); err != nil { //nolint:gosec // the server's user writes there, in a test
+			t.Fatal(err)
+		}
 	}
 	settings := map[string]string{"archive_mode": "on", "archive_timeout": "1s", "autovacuum": "off", "shared_buffers": "32MB", "fsync": "off",
-		"archive_command": "test ! -e " + dir + "/blocked && cp %p " + archive + "/%f"}
+		"archive_command": "test ! -e " + dir + "/blocked && cp %p " + arriving + "/%f && mv " + arriving + "/%f " + archive + "/%f"}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, err := db.StartCluster(ctx, db.ClusterOptions{Dir: filepath.Join(dir, "postgres"), Settings: settings, Superuser: true, Log: dbtest.Log(t)})
