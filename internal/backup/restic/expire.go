@@ -18,8 +18,8 @@ const sharedLock = syscall.LOCK_SH
 // one. restic's own rules count from the newest snapshot, not from today, so
 // that a node which stopped backing up would keep its old ones for ever.
 func (e *Engine) Expire(ctx context.Context, t target.Target, r engine.ExpireRequest) (gone engine.Expired, err error) {
-	err = e.exclusively(t, func() error {
-		return e.holding(t, "read", syscall.LOCK_EX, func() error {
+	err = e.holdingSoon(ctx, t, "write", syscall.LOCK_EX, func() error {
+		return e.holdingSoon(ctx, t, "read", syscall.LOCK_EX, func() error {
 			return e.with(ctx, t, func(s *session) error {
 				gone, err = s.expire(ctx, r)
 				return err

@@ -504,3 +504,25 @@ func TestANoteOfARunTellsItFromWhateverHasItsProcessIdLater(t *testing.T) {
 	must(t, os.WriteFile(restic.Note(t, e, at, 1, "x"), text, 0o600)) // half a note
 	kept(t, e, at, source)
 }
+
+func TestAnExpiryWaitsForARestoreThatEndsSoon(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	at := disk(t)
+	must(t, e.Prepare(t.Context(), at))
+	source := tree(t, "x")
+	kept(t, e, at, source)
+	kept(t, e, at, source)
+	expired := make(chan error, 1)
+	var once sync.Once
+	_, err := e.Restore(t.Context(), at, engine.RestoreRequest{To: filepath.Join(t.TempDir(), "copy")}, func(int64, int64, string) {
+		once.Do(func() {
+			go func() {
+				_, err := e.Expire(context.WithoutCancel(t.Context()), at, engine.ExpireRequest{Before: time.Now().Add(time.Hour)})
+				expired <- err
+			}()
+		})
+	})
+	must(t, err)
+	must(t, <-expired)
+}

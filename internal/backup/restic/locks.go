@@ -23,6 +23,33 @@ func (e *Engine) exclusively(t target.Target, do func() error) error {
 	return e.holding(t, "write", syscall.LOCK_EX, do)
 }
 
+// expirySoon is how long an expiry waits for a backup or a restore that may
+// end meanwhile: the schedule begins all three, and a person does not know.
+const expirySoon = 20 * time.Second
+
+// holdingSoon is holding, after a run that ends soon.
+func (e *Engine) holdingSoon(ctx context.Context, t target.Target, name string, how int, do func() error) error {
+	waiting, cancel := context.WithTimeout(ctx, expirySoon)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		held := false
+		err := e.holding(t, name, how, func() error { held = true; return do() })
+		var p *problem.Error
+		if held || !errors.As(err, &p) || p.Code != "engine-locked" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-waiting.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
 // holding holds a lock file while do runs. The kernel lets go of it when the
 // process ends, however it ends.
 func (e *Engine) holding(t target.Target, name string, how int, do func() error) error {
