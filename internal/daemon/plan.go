@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/missionopsai/foundry/internal/governance"
 	"github.com/missionopsai/foundry/internal/notify"
@@ -18,12 +19,13 @@ const planWatchEvery = time.Minute
 func (d *Daemon) makePlans(context.Context) error {
 	d.plans = governance.New(governance.Options{
 		DB: d.db, Guard: d.guard, Vault: d.vault, Clock: d.clock, Log: d.log, Measured: d.measuredForPlan,
-		Alarm: func(code string, critical bool, facts map[string]string) {
+		Alarm: func(ctx context.Context, tx pgx.Tx, code string, critical bool, facts map[string]string) error {
 			severity := notify.Warning
 			if critical {
 				severity = notify.Critical
 			}
-			d.alarm(severity, code, uuid.Nil, facts)
+			_, err := d.outbox.Alarm(ctx, tx, severity, code, uuid.Nil, facts)
+			return err
 		},
 	})
 	return nil

@@ -37,8 +37,10 @@ type Options struct {
 	// Measured is what the platform knows of the rates, times and backups of a
 	// plan; may be nil.
 	Measured func(ctx context.Context, p *plan.Plan) (plan.Measured, error)
-	// Alarm tells the platform's operators; may be nil.
-	Alarm func(code string, critical bool, facts map[string]string)
+	// Alarm tells the platform's operators, in the transaction that notes that
+	// they were told; may be nil. Facts go into the audit log: a plan's names of
+	// people are there to be roles.
+	Alarm func(ctx context.Context, tx pgx.Tx, code string, critical bool, facts map[string]string) error
 	Clock func() time.Time
 	Log   *slog.Logger
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -54,6 +55,7 @@ type world struct {
 	now      time.Time
 	measured plan.Measured
 	alarms   []string
+	deaf     bool // alarms fail
 }
 
 func (w *world) clock() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
@@ -74,14 +76,18 @@ func newWorld(t *testing.T) *world {
 func (w *world) again(rules *policy.Engine) {
 	w.g = governance.New(governance.Options{DB: w.d, Guard: access.NewGuard(rules, w.d, time.Now, policy.Production), Vault: w.vault, Clock: w.clock, Log: dbtest.Log(w.t),
 		Measured: func(context.Context, *plan.Plan) (plan.Measured, error) { return w.measured, nil },
-		Alarm: func(code string, critical bool, facts map[string]string) {
+		Alarm: func(_ context.Context, _ pgx.Tx, code string, critical bool, facts map[string]string) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
+			if w.deaf {
+				return errors.New("nobody hears it")
+			}
 			words := []string{code}
 			for _, k := range slices.Sorted(maps.Keys(facts)) {
 				words = append(words, k+"="+facts[k])
 			}
 			w.alarms = append(w.alarms, fmt.Sprintf("%s critical=%v", strings.Join(words, " "), critical))
+			return nil
 		}})
 }
 
@@ -299,7 +305,7 @@ func TestTheRegisterIsConfirmedAndReminds(t *testing.T) {
 	if got := look(time.Hour); got != "" {
 		t.Errorf("too early: %s", got)
 	}
-	if got := look(22 * time.Hour); !strings.HasPrefix(got, "plan.register.check-in-person-anna ") || strings.Contains(got, "call=") {
+	if got := look(22 * time.Hour); !strings.HasPrefix(got, "plan.register.check-in-person-anna-") || strings.Contains(got, "call=") {
 		t.Errorf("soon: %s", got)
 	}
 	if got := look(2 * time.Hour); !strings.Contains(got, "call=ben ") || !strings.Contains(got, "critical=true") {
@@ -404,5 +410,32 @@ func TestNothingOfThePlanLiesReadableInTheDatabase(t *testing.T) {
 	}
 	if n, err := w.vault.OpenAll(t.Context()); err != nil || n != 1 {
 		t.Errorf("a rotation would not find it: %d %v", n, err)
+	}
+}
+
+func TestAReminderThatNobodyHeardIsGivenAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	// A name that is no part of an alarm's code as it stands.
+	w.inForce(strings.Replace(library, "last: 2026-01-10}]", "last: 2026-01-10}, {name: \"Übung für alle: Büro, Keller/Dach und der ganze Rest des Hauses\", kind: exercise, every: yearly, last: 2025-01-10}]", 1))
+	w.mu.Lock()
+	w.deaf = true
+	w.mu.Unlock()
+	if err := w.g.Look(t.Context()); err == nil {
+		t.Error("an alarm that failed was no error")
+	}
+	w.mu.Lock()
+	w.deaf = false
+	w.mu.Unlock()
+	must(t, w.g.Look(t.Context()))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.IndexFunc(w.alarms, func(s string) bool { return strings.Contains(s, "entry=Übung") })
+	if i < 0 {
+		t.Fatalf("the reminder was lost: %q", w.alarms)
+	}
+	code, _, _ := strings.Cut(w.alarms[i], " ")
+	if !regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,62}$`).MatchString(code) {
+		t.Errorf("%q is no code of an alarm", code)
 	}
 }

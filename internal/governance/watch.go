@@ -2,6 +2,8 @@ package governance
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -43,8 +45,7 @@ func (g *Plans) Look(ctx context.Context) error {
 		return err
 	}
 	now := g.o.Clock()
-	g.margins(ctx, read, now)
-	return g.remind(ctx, read, now)
+	return errors.Join(g.margins(ctx, read, now), g.remind(ctx, read, now))
 }
 
 // near and broken are the shares of an objective from which a function is said
@@ -56,7 +57,7 @@ const (
 	broken = 1.0
 )
 
-func (g *Plans) margins(ctx context.Context, read *plan.Plan, now time.Time) {
+func (g *Plans) margins(ctx context.Context, read *plan.Plan, now time.Time) error {
 	for _, m := range read.Margins(g.measured(ctx, read), now) {
 		level := 0
 		switch share := m.Worst(); {
@@ -69,14 +70,38 @@ func (g *Plans) margins(ctx context.Context, read *plan.Plan, now time.Time) {
 		}
 		g.mu.Lock()
 		was := g.told[m.Function]
-		if level >= 0 {
-			g.told[m.Function] = level
-		}
 		g.mu.Unlock()
 		if level > was {
-			g.alarm("plan.margin."+m.Function, level == 2, map[string]string{"function": m.Function, "says": SaysOfMargin(&m)})
+			err := g.o.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
+				return g.alarm(ctx, tx, "plan.margin."+alarmName(m.Function), level == 2, map[string]string{"function": m.Function, "says": SaysOfMargin(&m)})
+			})
+			if err != nil {
+				return err // and it is said in the next round
+			}
+		}
+		if level >= 0 {
+			g.mu.Lock()
+			g.told[m.Function] = level
+			g.mu.Unlock()
 		}
 	}
+	return nil
+}
+
+// alarmName makes the name of a thing fit to be a part of an alarm's code
+// (letters, digits, dots and dashes), and no two names one.
+func alarmName(name string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
+			return r
+		}
+		return '-'
+	}, name)
+	if plain == name && len(name) <= 40 {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return plain[:min(len(plain), 31)] + "-" + hex.EncodeToString(sum[:4])
 }
 
 // SaysOfMargin says in one sentence which objective is nearest to breaking.
@@ -118,20 +143,19 @@ func (g *Plans) remind(ctx context.Context, read *plan.Plan, now time.Time) erro
 		if d.Kind == "check-in" && d.State == Lapsed {
 			stage, call = whomToCall(read, d, now)
 		}
-		var fresh bool
-		err := g.o.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) (err error) {
-			fresh, err = insertReminder(ctx, tx, d.Key, d.Due, stage)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if fresh {
+		err := g.o.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
+			fresh, err := insertReminder(ctx, tx, d.Key, d.Due, stage)
+			if err != nil || !fresh {
+				return err
+			}
 			facts := map[string]string{"entry": d.Title, "state": d.State, "due": d.Due.UTC().Format(time.DateOnly)}
 			if call != "" {
 				facts["call"] = call
 			}
-			g.alarm("plan.register."+strings.ReplaceAll(d.Key, " ", "-"), call != "", facts)
+			return g.alarm(ctx, tx, "plan.register."+alarmName(d.Key), call != "", facts)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -165,8 +189,9 @@ func whomToCall(read *plan.Plan, d *Due, now time.Time) (stage, call string) {
 	return "deputy", join(deputies)
 }
 
-func (g *Plans) alarm(code string, critical bool, facts map[string]string) {
-	if g.o.Alarm != nil {
-		g.o.Alarm(code, critical, facts)
+func (g *Plans) alarm(ctx context.Context, tx pgx.Tx, code string, critical bool, facts map[string]string) error {
+	if g.o.Alarm == nil {
+		return nil
 	}
+	return g.o.Alarm(ctx, tx, code, critical, facts)
 }
