@@ -224,6 +224,9 @@ func (c *client) targetNamed(name string) (out backup.TargetStatus) {
 // refuses that disk alone and loudly, goes on with another, writes nothing
 // under the empty mount point, and goes on there when the disk is back.
 func TestAProductionNodeStartsWhileItsBackupDiskIsNotMounted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; the full pass runs it")
+	}
 	t.Parallel()
 	shelf, second := newVolume(t, "300m"), newVolume(t, "300m")
 	c := newClient(t, map[string]*volume{"shelf": shelf, "second": second})
@@ -361,6 +364,9 @@ func below(t *testing.T, root, name string) (found string) {
 // and two shares: it comes back on another machine, fenced, and people sign in
 // with the password and the authenticator app that they had.
 func TestAProductionNodeComesBackFromItsKit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; the full pass runs it")
+	}
 	t.Parallel()
 	shelf := newVolume(t, "400m")
 	c := newClient(t, map[string]*volume{"shelf": shelf})

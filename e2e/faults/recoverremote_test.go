@@ -67,6 +67,9 @@ func (g *guarded) answers(key string) {
 // nothing but the program, the kit, two shares and those servers; from the one
 // that has the newest point, and while another is away.
 func TestANodeComesBackFromBucketsAndAnSFTPServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes; the full pass runs it")
+	}
 	t.Parallel()
 	first, second, files := targettest.StartS3(t), targettest.StartS3(t), targettest.StartSSH(t)
 	first.Bucket(t, "near")
