@@ -203,6 +203,17 @@ func flip(t *testing.T, paths ...string) (mend func()) {
 	return turn
 }
 
+// newestFull is the directory of the youngest full backup: its name begins with
+// the time.
+func newestFull(t *testing.T, root string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(root, "*", "2*F"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no full backup below %s: %v", root, err)
+	}
+	return slices.Max(found)
+}
+
 func largest(t *testing.T, root string) (path string) {
 	t.Helper()
 	var most int64
@@ -392,7 +403,7 @@ func (g *guarded) hold(program, command string) *hold {
 	path := ""
 	switch {
 	case command == "restore":
-		path = largest(g.t, filepath.Join(g.target, program, "backup"))
+		path = largest(g.t, newestFull(g.t, filepath.Join(g.target, program, "backup")))
 	case program == "restic": // the node reads this one, to list what it backs up
 		h.planted = filepath.Join(g.sources, unique("listed"))
 	default: // pgBackRest takes along whatever is in the directory of the database
