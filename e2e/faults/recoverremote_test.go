@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,8 +46,22 @@ func newBackedUp(t *testing.T, more, targets string) *guarded {
 // lost kills the node, and takes everything of it away but what is in keep.
 func (g *guarded) lost() {
 	g.t.Helper()
+	// Its database server takes a moment to die, and takes the socket at this
+	// path with it: by then that may be the recovered server's.
+	text, err := os.ReadFile(filepath.Join(g.data(), "postgres", "data", "postmaster.pid"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		g.t.Fatal(err)
+	}
 	g.kill()
-	await(g.t, "the machine to be lost", func() (bool, string) { // its database server takes a moment to die
+	await(g.t, "the machine to be lost", func() (bool, string) {
+		if alive(pid) {
+			return false, "its database server still runs"
+		}
 		err := errors.Join(os.RemoveAll(g.data()), os.RemoveAll(filepath.Join(g.dir, "foundry.yaml")))
 		return err == nil, fmt.Sprint(err)
 	})
