@@ -23,6 +23,7 @@ keys
 audit
 access
 notify evidence
+fleet
 backup
 gateway governance
 api console
@@ -52,6 +53,14 @@ pgbackrest restic kit mirror scratch
 backup
 `
 
+// fleetParts lists the packages inside fleet, by the same rule.
+const fleetParts = `
+probe
+verdict
+member
+fleet
+`
+
 // planParts lists the packages inside plan, by the same rule.
 const planParts = `
 plan
@@ -71,6 +80,9 @@ func TestNoPackageImportsUpwards(t *testing.T) {
 		t.Error(bad)
 	}
 	for _, bad := range check("backup", backupParts, 1) {
+		t.Error(bad)
+	}
+	for _, bad := range check("fleet", fleetParts, 1) {
 		t.Error(bad)
 	}
 	for _, bad := range check("plan", planParts, 1) {
