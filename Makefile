@@ -5,6 +5,9 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DATA_DIR ?= $(shell scripts/data-dir)
 GO ?= go
+RERUN ?= 0
+# With RERUN=2 a test that fails runs again, alone, up to twice; it is listed as flaky, and what fails each time fails.
+GOTEST = $(GO) tool gotestsum --format pkgname --hide-summary skipped --rerun-fails=$(RERUN) --rerun-fails-max-failures=4 --rerun-fails-abort-on-data-race
 
 .PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security bench-recovery bench-plan fuzz lint generate clean
 
@@ -22,14 +25,14 @@ setup-test: ## install what testing needs as well (Chromium, Node.js packages)
 
 test: setup-test build ## set up, then every test but the slow suites
 	$(GO) vet ./...
-	$(GO) test ./...
+	$(GOTEST) --packages=./...
 
 test-race: setup-test ## the tests of the concurrent packages under the race detector
 	$(GO) test -race ./internal/access/... ./internal/gateway/... ./internal/db/...
 
 test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
-	$(GO) test -tags faults $(FAULTS) -timeout 30m ./e2e/faults/...
-	$(GO) test -tags faults $(FAULTS) -timeout 30m $(if $(filter -short,$(FAULTS)),-run Conformance) ./internal/backup/restic ./internal/backup/pgbackrest
+	$(GOTEST) --packages=./e2e/faults/... -- -tags faults $(FAULTS) -timeout 60m
+	$(GOTEST) --packages='./internal/backup/restic ./internal/backup/pgbackrest' -- -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
 
 test-ollama: setup-test build ## against a real Ollama, built once from source (minutes)
 	scripts/test-ollama

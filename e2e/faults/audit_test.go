@@ -5,6 +5,7 @@ package faults
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -201,20 +202,29 @@ func TestTheAuditLogOutlivesKillsUnderLoad(t *testing.T) {
 	w := n.writers(12, 4)
 	for round := range kills {
 		w.flows(t)
-		stop, kept := make(chan struct{}), make(chan struct{})
+		stop, kept, grown := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		go func() { // up to the last moment
 			defer close(kept)
-			for {
+			for before := len(keeper.sizes); ; {
 				select {
 				case <-stop:
 					return
 				default:
 					keeper.keep()
+					if len(keeper.sizes) >= before+2 {
+						before = math.MaxInt - 2
+						close(grown)
+					}
 					pass(glance)
 				}
 			}
 		}()
 		server := n.postmaster()
+		select {
+		case <-grown: // every kill comes after checkpoints of its own
+		case <-time.After(patience):
+			t.Errorf("round %d gave no two checkpoints", round)
+		}
 		pass(rand.N(500 * time.Millisecond))
 		if round%2 == 1 {
 			signalAll(family(server), syscall.SIGKILL)

@@ -16,8 +16,10 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
 )
 
-// readyAgain is how soon a node must answer again after it was killed.
-const readyAgain = 5 * time.Second
+// readyAgain is how soon a node must answer again after it was stopped. It
+// takes about a second; this is where a machine that does much else says that
+// something hangs.
+const readyAgain = 20 * time.Second
 
 // Killed at any moment, with the database there or frozen, a node loses no
 // request that was answered or that went to a provider, repeats none, and is
@@ -35,7 +37,8 @@ func TestANodeThatIsKilledLosesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := newVendor(t, simulator.Options{FirstByte: 5 * time.Millisecond, BetweenChunks: time.Millisecond})
+			// Slow enough that several requests are under way at any moment.
+			v := newVendor(t, simulator.Options{FirstByte: 60 * time.Millisecond, BetweenChunks: time.Millisecond})
 			n := newNode(t, thirdParty(v, ""))
 			n.start()
 			org, key := n.newClient()
@@ -81,7 +84,7 @@ func TestANodeThatIsKilledLosesNothing(t *testing.T) {
 			if unknown == 0 {
 				t.Error("no kill hit a request under way: this test did not test")
 			}
-			if slowest > 2*readyAgain { // a killed database server recovers first, and this machine is busy
+			if slowest > 2*readyAgain { // a killed database server recovers first
 				t.Errorf("a node was ready %s after it was killed, want %s", slowest, 2*readyAgain)
 			}
 			t.Logf("%d kills, %d requests, %d with unknown outcome; slowest start %s", rounds, len(b), unknown, slowest.Round(time.Millisecond))
