@@ -24,7 +24,7 @@ audit
 access
 notify evidence
 fleet
-backup
+backup inference
 gateway governance
 api console
 daemon
