@@ -55,9 +55,10 @@ backup
 
 // fleetParts lists the packages inside fleet, by the same rule.
 const fleetParts = `
-probe
+probe apart
 verdict
 member
+survivor
 fleet
 `
 
