@@ -16,7 +16,7 @@ import (
 // layers lists every package from the bottom up. A package may import any
 // package on an earlier line, and the neighbours it names in parentheses.
 const layers = `
-problem principal sovereignty(problem) config(problem)
+problem principal durable sovereignty(problem) config(problem)
 plan
 db
 keys

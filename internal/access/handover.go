@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/missionopsai/foundry/internal/durable"
 )
 
 // Handover carries the memory of verifications over a graceful restart, so
@@ -91,19 +92,7 @@ func (h *Handover) Write(path string, now time.Time, v *Verifier, s *Sessions, s
 	if err != nil {
 		return fmt.Errorf("sealing the handover: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".handover-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("writing the handover: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(sealed)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := durable.Replace(path, sealed, 0o600); err != nil {
 		return fmt.Errorf("writing the handover: %w", err)
 	}
 	return nil

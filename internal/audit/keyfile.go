@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -88,34 +89,11 @@ func fileProblem(path string, err error) error {
 }
 
 // replace writes a file whole or not at all, for its owner only.
-func replace(path string, body []byte) (err error) {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fileProblem(path, err)
-	}
-	if _, err = f.Write(body); err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
+func replace(path string, body []byte) error {
+	if err := durable.Replace(path, body, 0o600); err != nil {
 		return fileProblem(path, err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // book is the log's checkpoints outside the database: what the database is

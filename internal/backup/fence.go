@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -61,7 +62,7 @@ func liftFence(dataDir string) error {
 	if err := os.Remove(FenceFile(dataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return pathProblem(FenceFile(dataDir), err)
 	}
-	return syncDirectory(dataDir)
+	return durable.SyncDir(dataDir)
 }
 
 // writeFile writes a file in one durable step, and makes its directories.
@@ -70,31 +71,10 @@ func writeFile(path string, body []byte, mode fs.FileMode) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return pathProblem(dir, err)
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return pathProblem(path, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(body)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDirectory(dir)
-	}
-	if err != nil {
+	if err := durable.Replace(path, body, mode); err != nil {
 		return pathProblem(path, err)
 	}
 	return nil
-}
-
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func pathProblem(path string, err error) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
 	"github.com/missionopsai/foundry/internal/backup/target"
+	"github.com/missionopsai/foundry/internal/durable"
 )
 
 // filesBeside restores the backup of files into a place of its own while the
@@ -125,7 +126,7 @@ func moveFile(from, to string, mode fs.FileMode) error {
 		err = os.Rename(from, to)
 	}
 	if err == nil {
-		err = syncDirectory(dir)
+		err = durable.SyncDir(dir)
 	}
 	if err != nil {
 		return pathProblem(to, err)

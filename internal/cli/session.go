@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -87,19 +88,7 @@ func saveSession(one savedSession) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".sessions-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(append(text, '\n'))
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return durable.Replace(path, append(text, '\n'), 0o600)
 }
 
 // session finds the sign-in that the command uses: for --server, or for the

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/backup/mirror"
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -163,12 +164,8 @@ type tried = backup.TriedMirror
 func (d *Daemon) noteTried(proofs map[string]tried) {
 	text, err := json.Marshal(proofs)
 	if err == nil {
-		next := d.triedFile() + ".new"
-		if err = os.MkdirAll(filepath.Dir(next), 0o700); err == nil {
-			err = os.WriteFile(next, text, 0o600)
-		}
-		if err == nil {
-			err = os.Rename(next, d.triedFile())
+		if err = os.MkdirAll(filepath.Dir(d.triedFile()), 0o700); err == nil {
+			err = durable.Replace(d.triedFile(), text, 0o600)
 		}
 	}
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -134,16 +135,7 @@ func storeSigner(dir, path string, key ed25519.PrivateKey, seal func(plaintext, 
 	if err != nil {
 		return nil, fmt.Errorf("sealing the evidence key: %w", err)
 	}
-	f, err := os.CreateTemp(dir, signerFile+".*") // mode 0600
-	if err != nil {
-		return nil, signerUnusable(dir, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(sealed)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, signerUnusable(path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := durable.Replace(path, sealed, 0o600); err != nil {
 		return nil, signerUnusable(path, err)
 	}
 	return sealed, nil

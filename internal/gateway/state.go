@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
@@ -185,22 +185,7 @@ func (g *Gateway) save(s snapshot) error {
 	if err != nil {
 		return fmt.Errorf("sealing the snapshot: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(g.Snapshot), ".snapshot-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("writing the snapshot: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(sealed)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), g.Snapshot)
-	}
-	if err != nil {
+	if err := durable.Replace(g.Snapshot, sealed, 0o600); err != nil {
 		return fmt.Errorf("writing the snapshot: %w", err)
 	}
 	return nil

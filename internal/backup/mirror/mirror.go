@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -125,11 +126,7 @@ func (m *Mirrors) note(s State) error {
 	if err != nil {
 		return err
 	}
-	next := m.statePath(s.Name) + ".new"
-	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, m.statePath(s.Name))
+	return durable.Replace(m.statePath(s.Name), append(text, '\n'), 0o600)
 }
 
 // locked keeps two fetches of one mirror apart, across processes.

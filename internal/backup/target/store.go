@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -126,16 +127,7 @@ func (d directory) Put(ctx context.Context, name string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return d.explain(err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".foundry-*")
-	if err != nil {
-		return d.explain(err)
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if err := durable.Replace(path, content, 0o600); err != nil {
 		return d.explain(err)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/plan"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -283,7 +284,10 @@ func (c *Custody) keep(b bundle) error {
 	if err != nil {
 		return err
 	}
-	return replace(c.file(b.From), body)
+	if err := os.MkdirAll(c.o.Dir, 0o700); err != nil {
+		return err
+	}
+	return durable.Replace(c.file(b.From), body, 0o600)
 }
 
 func (c *Custody) kept(from string) (b bundle, err error) {
@@ -311,27 +315,4 @@ func (c *Custody) drop(keep map[string]bool) {
 			}
 		}
 	}
-}
-
-// replace writes a file in one durable step.
-func replace(path string, body []byte) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".survivor-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(body)
-	if serr := f.Sync(); err == nil {
-		err = serr
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
 }

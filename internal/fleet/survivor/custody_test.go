@@ -247,4 +247,3 @@ func TestABundleThatWouldNotFitIsRefusedWithItsSize(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
-
