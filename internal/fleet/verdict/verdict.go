@@ -59,8 +59,9 @@ func Name(subject string) string {
 type Observation struct {
 	Observer string        `json:"observer"` // name of a member
 	Subject  string        `json:"subject"`
-	Signal   string        `json:"signal"`         // https, ssh, lease, …: the kind of the probe
-	Ends     string        `json:"ends,omitempty"` // where it connects to, host and port: two signals that end there are one kind
+	Signal   string        `json:"signal"`          // https, ssh, lease, …: the kind of the probe
+	Probe    string        `json:"probe,omitempty"` // its name, where an observer has several of one signal
+	Ends     string        `json:"ends,omitempty"`  // where it connects to, host and port: two signals that end there are one kind
 	OK       bool          `json:"ok"`
 	Code     string        `json:"code,omitempty"`    // why not: timeout, refused, status, …
 	Since    time.Time     `json:"since"`             // since when it is so, by the observer's clock
@@ -139,9 +140,4 @@ type Verdict struct {
 // the speaker does not reach it, whatever the others see.
 func (v Verdict) Avoid() bool {
 	return v.Own || v.State == Lost || v.State == Suspected || v.State == Drained
-}
-
-// Judge gives a verdict on every member, every subject and the fleet.
-func Judge(s Scene) map[string]Verdict {
-	return map[string]Verdict{Fleet: {Subject: Fleet, State: Unknown, Decided: s.Now, Since: s.Now, Epoch: s.Epoch}}
 }
