@@ -121,6 +121,9 @@ const DefaultEvery = 30 * time.Second
 type Env struct {
 	Now   func() time.Time // time.Now when nil
 	Roots *x509.CertPool   // trusted in place of the system's
+	// RootsFile is a PEM file with the same authorities, for programs that
+	// read their own (Git).
+	RootsFile string
 
 	// Address says where a node of the plan answers: a host name or an
 	// address, without a port. Other names are host names.
@@ -139,10 +142,17 @@ type Env struct {
 	// as this node has any network: peers. Where none answers, a target that
 	// does not answer either proves nothing.
 	Control []string
+
+	nsPort uint16 // of a zone's servers, where a test has no 53
 }
 
 // Login is a credential. It prints as nothing.
-type Login struct{ User, Password string }
+type Login struct {
+	User, Password string
+	// For repositories over SSH: paths of a private key and of a file with the
+	// server's key.
+	KeyFile, KnownHosts string
+}
 
 // String hides the credential.
 func (Login) String() string { return "probe.Login" }
