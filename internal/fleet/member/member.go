@@ -11,6 +11,7 @@ package member
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -82,13 +83,19 @@ type Member struct {
 	etcd   *embed.Etcd // nil: this process dials
 	store  *Store
 	tls    *tlsFiles
-	join   *joinServer
+	join   *http.Server // nil: nobody can join here
 
 	life    context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	once    sync.Once
-	ended   error
+
+	mu       sync.Mutex
+	ended    error // why it stopped by itself
+	presence *Lease
+	terms    map[*Term]bool
+	draining bool
+	since    time.Time
+	shot     time.Time // the last snapshot
 }
 
 // Client is how to work on the fleet's store. Values that are put by it

@@ -146,6 +146,8 @@ func applied(options []PutOption) (p put) {
 }
 
 func (s *Store) commit(ctx context.Context, p put, ops ...clientv3.Op) (int64, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	r, err := s.client.Txn(ctx).If(p.when...).Then(ops...).Commit()
 	if err != nil {
 		return 0, worded(err)
@@ -166,6 +168,8 @@ func (s *Store) GetLocal(ctx context.Context, path string) (Entry, error) {
 }
 
 func (s *Store) get(ctx context.Context, path string, o ...clientv3.OpOption) (Entry, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	r, err := s.client.Get(ctx, Prefix+path, o...)
 	if err != nil {
 		return Entry{}, worded(err)
@@ -188,6 +192,8 @@ func (s *Store) ListLocal(ctx context.Context, prefix string) ([]Entry, int64, e
 }
 
 func (s *Store) list(ctx context.Context, prefix string, o ...clientv3.OpOption) ([]Entry, int64, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	r, err := s.client.Get(ctx, Prefix+prefix, append(o, clientv3.WithPrefix())...)
 	if err != nil {
 		return nil, 0, worded(err)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -18,6 +19,7 @@ type Lease struct {
 	client *clientv3.Client
 	id     clientv3.LeaseID
 	ttl    time.Duration
+	life   context.Context // until the lease has ended
 	cancel context.CancelFunc
 	done   chan struct{}
 
@@ -40,8 +42,8 @@ func newLease(ctx, life context.Context, client *clientv3.Client, ttl time.Durat
 	}
 	l := &Lease{client: client, id: r.ID, ttl: time.Duration(r.TTL) * time.Second, done: make(chan struct{})}
 	l.renews = asked.Add(l.ttl)
-	life, l.cancel = context.WithCancel(life)
-	go l.keep(life)
+	l.life, l.cancel = context.WithCancel(life)
+	go l.keep(l.life)
 	return l, nil
 }
 
@@ -71,6 +73,7 @@ func (l *Lease) End(ctx context.Context) error {
 // not from when the answer came, so that this node's idea of the lease's end
 // is never later than the fleet's.
 func (l *Lease) keep(ctx context.Context) {
+	defer l.cancel()
 	defer close(l.done)
 	every := l.ttl / 3
 	for {
@@ -98,13 +101,11 @@ func (l *Lease) keep(ctx context.Context) {
 	}
 }
 
-func isGone(err error) bool {
-	var p interface{ Error() string }
-	return errors.As(worded(err), &p) && worded(err) != nil && codeOf(worded(err)) == "fleet-lease-ended"
-}
+func isGone(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
 
 // Term is one time of leadership.
 type Term struct {
+	of    *Member
 	store *Store
 	lease *Lease
 	path  string
@@ -148,28 +149,45 @@ func (m *Member) LeadFor(ctx context.Context, name string, ttl time.Duration) (*
 
 // campaign takes the place if it is free, or waits until it is.
 func (m *Member) campaign(ctx context.Context, path string, ttl time.Duration) (_ *Term, err error) {
-	now, err := m.client.Get(ctx, Prefix+path)
+	m.mu.Lock()
+	draining := m.draining
+	m.mu.Unlock()
+	if draining {
+		return nil, nil
+	}
+	quick, cancel := bounded(ctx)
+	defer cancel()
+	now, err := m.client.Get(quick, Prefix+path)
 	if err != nil {
 		return nil, worded(err)
 	}
 	if len(now.Kvs) > 0 {
 		return nil, m.awaitVacancy(ctx, path, now.Header.Revision)
 	}
-	lease, err := newLease(ctx, m.life, m.client, ttl)
+	lease, err := newLease(quick, m.life, m.client, ttl)
 	if err != nil {
 		return nil, err
 	}
-	epoch, err := m.store.Put(ctx, path, leadership{m.o.Name, m.clock().UTC()}, Under(lease), IfAbsent(path))
+	epoch, err := m.store.Put(quick, path, leadership{m.o.Name, m.clock().UTC()}, Under(lease), IfAbsent(path))
 	if err != nil {
-		give, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
+		give, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer done()
 		_ = lease.End(give)
 		if errors.Is(err, ErrChanged) {
 			return nil, nil // another was faster
 		}
 		return nil, err
 	}
-	return &Term{m.store, lease, path, epoch}, nil
+	t := &Term{m, m.store, lease, path, epoch}
+	m.mu.Lock()
+	m.terms[t] = true
+	m.mu.Unlock()
+	context.AfterFunc(lease.life, func() {
+		m.mu.Lock()
+		delete(m.terms, t)
+		m.mu.Unlock()
+	})
+	return t, nil
 }
 
 func (m *Member) awaitVacancy(ctx context.Context, path string, after int64) error {

@@ -3,26 +3,194 @@
 package membertest
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/fleet/member"
+	"github.com/missionopsai/foundry/internal/keys"
 )
 
-// Fleet is a running fleet.
+// Patience is how long the helpers wait for a condition before they fail the test.
+const Patience = 90 * time.Second
+
+// Fleet is a running fleet. Members are named node1, node2, …
 type Fleet struct {
-	Members []*member.Member // named node1, node2, …
+	Members []*member.Member // nil where one was stopped or killed
+	Options []member.Options // with which each was started
 }
 
 // Start starts a fleet of n members, each in a directory of its own, and
-// waits until all vote.
+// waits until all vote. It ends with the test.
 func Start(t testing.TB, n int) *Fleet {
 	t.Helper()
-	t.Fatal("membertest is not built yet")
-	return nil
+	return StartWith(t, n, nil)
 }
 
-// Kill stops member i without letting it say goodbye.
-func (f *Fleet) Kill(t testing.TB, i int) { t.Helper() }
+// StartWith is Start with options changed before each member starts.
+func StartWith(t testing.TB, n int, change func(i int, o *member.Options)) *Fleet {
+	t.Helper()
+	f := &Fleet{Members: make([]*member.Member, n), Options: make([]member.Options, n)}
+	for i := range n {
+		f.Options[i] = Options(t, fmt.Sprintf("node%d", i+1), member.Gateway, member.Fleet)
+		if change != nil {
+			change(i, &f.Options[i])
+		}
+		if i == 0 {
+			f.Restart(t, 0)
+			continue
+		}
+		f.Join(t, 0, f.Options[i])
+	}
+	t.Cleanup(func() {
+		for i := range f.Members {
+			f.Kill(t, i)
+		}
+	})
+	// All are invited before the first of them votes: etcd takes no member
+	// while one that votes has been connected for less than five seconds.
+	for i := 1; i < n; i++ {
+		f.Restart(t, i)
+	}
+	f.Await(t, "every member votes", func(ctx context.Context) bool {
+		for _, m := range f.Members {
+			if s := m.Status(ctx); !s.Majority || s.Voters != n || s.Answer != n || len(s.Nodes) != n {
+				return false
+			}
+		}
+		return true
+	})
+	return f
+}
 
-// Restart starts member i again, from its directory.
-func (f *Fleet) Restart(t testing.TB, i int) { t.Helper() }
+// Options are those of a new node, in a new directory, with free addresses.
+func Options(t testing.TB, name string, roles ...member.Role) member.Options {
+	t.Helper()
+	dir := t.TempDir()
+	ring, err := keys.Open(keys.Options{Dir: filepath.Join(dir, "keys")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := member.Options{Dir: filepath.Join(dir, "fleet"), Name: name, Roles: roles, Ring: ring, Version: "test", Log: slog.New(slog.DiscardHandler)}
+	if member.Votes(roles) {
+		free := Free(t, 3)
+		o.Listen = member.Addresses{Peers: free[0], Clients: free[1], Join: free[2]}
+	}
+	return o
+}
+
+// Free finds addresses on loopback that nobody listens on.
+func Free(t testing.TB, n int) (out []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // together, so that no two are the same
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// Join lets member i invite a node and uses the invitation. The node is not
+// started.
+func (f *Fleet) Join(t testing.TB, i int, o member.Options) {
+	t.Helper()
+	var token string
+	f.Await(t, "the fleet can invite", func(ctx context.Context) (ok bool) {
+		var err error
+		token, _, err = f.Members[i].Invite(ctx, "person:test", o.Name, o.Roles)
+		return err == nil
+	})
+	var err error
+	f.Await(t, "the fleet takes another member", func(ctx context.Context) bool {
+		if _, err = member.Join(ctx, o, token); err != nil {
+			t.Logf("joining: %v", err)
+		}
+		return err == nil
+	})
+}
+
+// Kill ends member i without letting it say goodbye.
+func (f *Fleet) Kill(t testing.TB, i int) {
+	t.Helper()
+	if m := f.Members[i]; m != nil {
+		f.Members[i] = nil
+		m.Abandon()
+	}
+}
+
+// Stop stops member i as a node is stopped.
+func (f *Fleet) Stop(t testing.TB, i int) {
+	t.Helper()
+	if m := f.Members[i]; m != nil {
+		f.Members[i] = nil
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		defer cancel()
+		_ = m.Stop(ctx)
+	}
+}
+
+// Restart starts member i from its directory.
+func (f *Fleet) Restart(t testing.TB, i int) *member.Member {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	m, err := member.Start(ctx, f.Options[i])
+	if err != nil {
+		t.Fatalf("starting %s: %v", f.Options[i].Name, err)
+	}
+	f.Members[i] = m
+	return m
+}
+
+// Leader is the number of the member that leads the store; it waits for one.
+func (f *Fleet) Leader(t testing.TB) (leader int) {
+	t.Helper()
+	f.Await(t, "a member leads", func(ctx context.Context) bool {
+		for _, m := range f.Members {
+			if m == nil {
+				continue
+			}
+			for _, n := range m.Status(ctx).Nodes {
+				for j, o := range f.Options {
+					if n.Leader && n.Name == o.Name && f.Members[j] != nil {
+						leader = j
+						return true
+					}
+				}
+			}
+		}
+		return false
+	})
+	return leader
+}
+
+// Await waits until a condition holds, and fails the test when it does not
+// within [Patience].
+func (f *Fleet) Await(t testing.TB, what string, holds func(ctx context.Context) bool) {
+	t.Helper()
+	Await(t, what, holds)
+}
+
+// Await waits until a condition holds, and fails the test when it does not
+// within [Patience].
+func Await(t testing.TB, what string, holds func(ctx context.Context) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !holds(ctx) {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited %s in vain: %s", Patience, what)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// etcdLog writes what etcd logs to slog, two steps quieter: it warns of every
+// lost connection, which the fleet says better.
+type etcdLog struct {
+	log    *slog.Logger
+	fields []zapcore.Field
+}
+
+// newEtcdLog makes etcd's logger. Where etcd would end the process (it cannot
+// write to its disk), only its own goroutine ends and fatal is told: the
+// gateway in the same process goes on.
+func newEtcdLog(log *slog.Logger, fatal func(error)) *zap.Logger {
+	return zap.New(&etcdLog{log: log.With("part", "etcd")}, zap.WithFatalHook(fatalHook(fatal)))
+}
+
+type fatalHook func(error)
+
+// OnWrite implements zapcore.CheckWriteHook.
+func (h fatalHook) OnWrite(e *zapcore.CheckedEntry, f []zapcore.Field) {
+	err := errors.New(e.Message)
+	for _, field := range f {
+		if cause, ok := field.Interface.(error); ok {
+			err = fmt.Errorf("%s: %w", e.Message, cause)
+		}
+	}
+	h(err)
+	runtime.Goexit()
+}
+
+func quieter(l zapcore.Level) slog.Level {
+	switch {
+	case l >= zapcore.DPanicLevel:
+		return slog.LevelError
+	case l == zapcore.ErrorLevel:
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}
+
+// Enabled implements zapcore.Core. What etcd calls information is not even
+// prepared.
+func (e *etcdLog) Enabled(l zapcore.Level) bool {
+	return l >= zapcore.WarnLevel && e.log.Enabled(context.Background(), quieter(l))
+}
+
+// With implements zapcore.Core.
+func (e *etcdLog) With(f []zapcore.Field) zapcore.Core {
+	return &etcdLog{e.log, append(e.fields[:len(e.fields):len(e.fields)], f...)}
+}
+
+// Check implements zapcore.Core.
+func (e *etcdLog) Check(entry zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if e.Enabled(entry.Level) {
+		return c.AddCore(entry, e)
+	}
+	return c
+}
+
+// Write implements zapcore.Core.
+func (e *etcdLog) Write(entry zapcore.Entry, f []zapcore.Field) error {
+	to := zapcore.NewMapObjectEncoder()
+	for _, field := range append(e.fields[:len(e.fields):len(e.fields)], f...) {
+		field.AddTo(to)
+	}
+	attrs := make([]slog.Attr, 0, len(to.Fields))
+	for k, v := range to.Fields {
+		attrs = append(attrs, slog.Any(k, v))
+	}
+	e.log.LogAttrs(context.Background(), quieter(entry.Level), entry.Message, attrs...)
+	return nil
+}
+
+// Sync implements zapcore.Core.
+func (e *etcdLog) Sync() error { return nil }
