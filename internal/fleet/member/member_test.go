@@ -48,6 +48,6 @@ func TestAFleetOfOneKeepsValuesAndLeads(t *testing.T) {
 func TestThreeMembers(t *testing.T) {
 	began := time.Now()
 	defer func() { t.Logf("stopped after %s", time.Since(began)) }()
-	f := membertest.Start(t, 3)
+	membertest.Start(t, 3)
 	t.Logf("three members after %s", time.Since(began))
 }
