@@ -1,9 +1,70 @@
 package probe
 
-import "github.com/missionopsai/foundry/internal/plan"
+import (
+	"slices"
+	"strings"
+
+	"github.com/missionopsai/foundry/internal/plan"
+)
 
 // FromPlan is what a node is to watch of a plan's functions: the probes that
 // name it in from, or name nobody. What looks at a machine itself (systemd,
 // disk) and names nobody is for the hosts of its function. A target that
 // cannot be read is watched nevertheless, and says so in its results.
-func FromPlan(p *plan.File, self string) []Spec { return nil }
+//
+// A plan's isolated node watches, and is watched by, nobody who is not named:
+// the others do not look at a function that runs on isolated nodes only, and it
+// does not look at theirs.
+func FromPlan(p *plan.File, self string) []Spec {
+	var out []Spec
+	nodes := map[string]*plan.Node{}
+	for i := range p.Nodes {
+		nodes[p.Nodes[i].Name] = &p.Nodes[i]
+	}
+	for i := range p.Functions {
+		f := &p.Functions[i]
+		for _, pr := range f.Probes {
+			s := Spec{Name: f.Name + "/" + pr.Name, Function: f.Name, Kind: Signal(pr.Kind), Target: pr.Target, Every: pr.Every.Longest()}
+			if !watches(f, pr, nodes, self) {
+				continue
+			}
+			s.Node = nodeOf(s, f, nodes, self)
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// watches reports whether a probe is this node's.
+func watches(f *plan.Function, pr plan.Probe, nodes map[string]*plan.Node, self string) bool {
+	if len(pr.From) > 0 {
+		return slices.Contains(pr.From, self)
+	}
+	if g := grammarOf(Signal(pr.Kind)); g != nil && g.local {
+		return slices.Contains(f.Host, self)
+	}
+	isolated := len(f.Host) > 0 && !slices.ContainsFunc(f.Host, func(h string) bool { return nodes[h] == nil || !nodes[h].Isolated })
+	if me := nodes[self]; me != nil && me.Isolated {
+		return slices.Contains(f.Host, self)
+	}
+	return !isolated
+}
+
+// nodeOf is the node that a probe looks at: the one that its target names, or
+// this one where it looks at itself, or the only one that the function has.
+func nodeOf(s Spec, f *plan.Function, nodes map[string]*plan.Node, self string) string {
+	if g := grammarOf(s.Kind); g != nil && g.local {
+		return self
+	}
+	if t, err := Parse(s.Kind, s.Target); err == nil {
+		for _, name := range []string{t.Host, t.Rest} {
+			if n := nodes[name]; n != nil {
+				return n.Name
+			}
+		}
+	}
+	if len(f.Host) == 1 && s.Kind != DNS && s.Kind != Unreachable && !strings.Contains(s.Target, "://") {
+		return f.Host[0]
+	}
+	return ""
+}
