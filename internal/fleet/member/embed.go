@@ -2,10 +2,17 @@ package member
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +20,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"google.golang.org/grpc"
@@ -95,7 +103,11 @@ func (m *Member) fatal(err error) {
 // startServer starts etcd and waits until it has joined, or until patience
 // ends: a member without a majority comes up too, and says so.
 func (m *Member) startServer(ctx context.Context, patience time.Duration) error {
-	e, err := embed.StartEtcd(m.server(m.files.read()))
+	r := m.files.read()
+	if _, err := os.Stat(filepath.Join(m.files.path(etcdDir), "member")); os.IsNotExist(err) && r.Initial != "" {
+		r.Initial = m.grown(ctx, r) // others may have joined since the invitation was used
+	}
+	e, err := embed.StartEtcd(m.server(r))
 	if err != nil {
 		return startFailed(err)
 	}
@@ -112,6 +124,49 @@ func (m *Member) startServer(ctx context.Context, patience time.Duration) error 
 		return ctx.Err()
 	}
 	return nil
+}
+
+// grown is the initial cluster as the members have it now, and not as it was
+// when this node joined: etcd compares the two. Where nobody answers, it is
+// what was written down.
+func (m *Member) grown(ctx context.Context, r record) string {
+	ctx, cancel := context.WithTimeout(ctx, callPatience)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: m.tls.dial(memberName), DisableKeepAlives: true}}
+	for _, k := range r.Members {
+		if !k.Voter {
+			continue
+		}
+		q, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+k.Addresses.Peers+"/members", nil)
+		if err != nil {
+			continue
+		}
+		a, err := client.Do(q)
+		if err != nil {
+			continue
+		}
+		var list []membership.Member
+		err = json.NewDecoder(io.LimitReader(a.Body, 1<<20)).Decode(&list)
+		_ = a.Body.Close()
+		if err != nil || len(list) == 0 {
+			continue
+		}
+		var parts []string
+		for _, x := range list {
+			name := x.Name
+			if name == "" {
+				name = "unstarted-" + x.ID.String()
+			}
+			if self := peerURL(r.Advertise); slices.Contains(x.PeerURLs, self.String()) {
+				name = r.Name
+			}
+			for _, u := range x.PeerURLs {
+				parts = append(parts, name+"="+u)
+			}
+		}
+		return strings.Join(parts, ",")
+	}
+	return r.Initial
 }
 
 func (m *Member) stoppedAtStart() error {

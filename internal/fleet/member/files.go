@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -205,35 +206,8 @@ func unusable(path string, err error) error {
 
 // replaceFile writes a file that only its owner may read, in one durable step.
 func replaceFile(path string, body []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return unusable(path, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(body)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
+	if err := durable.Replace(path, body, 0o600); err != nil {
 		return unusable(path, err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -195,7 +196,7 @@ func (m *Member) restore(source string, r record, out *Recovered) error {
 	if err := os.Rename(next, m.files.path(etcdDir)); err != nil {
 		return unusable(m.files.path(etcdDir), err)
 	}
-	return syncDir(m.files.dir)
+	return durable.SyncDir(m.files.dir)
 }
 
 // hashed says whether a file ends in the hash that a snapshot of a running

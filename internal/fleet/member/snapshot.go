@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/missionopsai/foundry/internal/durable"
 )
 
 const snapshotSuffix = ".snapshot"
@@ -46,7 +48,7 @@ func (m *Member) Snapshot(ctx context.Context) (path string, err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return "", unusable(path, err)
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return "", unusable(dir, err)
 	}
 	m.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 	"golang.org/x/sys/unix"
 )
@@ -218,5 +219,5 @@ func (f *files) finishPair() error {
 	if err := os.Rename(f.path(nextCertFile), f.path(certFile)); err != nil {
 		return unusable(f.path(certFile), err)
 	}
-	return syncDir(f.dir)
+	return durable.SyncDir(f.dir)
 }
