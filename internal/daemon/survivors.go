@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/missionopsai/foundry/internal/backup/kit"
+	"github.com/missionopsai/foundry/internal/fleet/apart"
+	"github.com/missionopsai/foundry/internal/fleet/survivor"
+)
+
+// survivorParts are what the nodes that take over from this one need. Each
+// part is a piece of the emergency kit's content; together they are a kit
+// without its shares, so that one recovery reads both. What changes by itself
+// (checkpoints, counts of starts) is left out: a part is deposited anew when it
+// changes.
+func (d *Daemon) survivorParts(ctx context.Context) ([]survivor.Part, error) {
+	c, err := d.kitContent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return splitKit(c)
+}
+
+// splitKit makes the parts of a kit's content.
+func splitKit(c kit.Content) (out []survivor.Part, err error) {
+	common := kit.Content{Version: kit.ContentVersion, Node: c.Node, PostgreSQL: c.PostgreSQL, Packages: c.Packages}
+	keys, authority, backups, settings := common, common, common, common
+	keys.KEKs = c.KEKs
+	for _, f := range c.Files {
+		switch dir, name := filepath.Split(f.Path); {
+		case dir == "keys/", dir == "audit/" && strings.HasSuffix(name, ".key"), dir == "evidence/" && strings.HasSuffix(name, ".sealed"):
+			keys.Files = append(keys.Files, f)
+		case dir == "ca/":
+			authority.Files = append(authority.Files, f)
+		}
+	}
+	backups.Targets, backups.Passphrases = c.Targets, c.Passphrases
+	settings.Settings, settings.Configuration, settings.Secrets = c.Settings, c.Configuration, c.Secrets
+	for _, p := range []struct {
+		name string
+		of   kit.Content
+		has  bool
+	}{
+		{survivor.Keys, keys, len(keys.KEKs) > 0 && len(keys.Files) > 0},
+		{survivor.Authority, authority, len(authority.Files) > 0},
+		{survivor.Backups, backups, len(backups.Targets) > 0},
+		{survivor.Settings, settings, settings.Settings != ""},
+	} {
+		if !p.has {
+			continue // readiness says that it is missing
+		}
+		body, err := json.Marshal(p.of)
+		if err != nil {
+			return nil, fmt.Errorf("writing the part %s: %w", p.name, err)
+		}
+		out = append(out, survivor.Part{Name: p.name, Body: body})
+	}
+	return out, nil
+}
+
+// joinKit puts the parts together again.
+func joinKit(parts []survivor.Part) (c kit.Content, err error) {
+	for _, p := range parts {
+		var of kit.Content
+		if err := json.Unmarshal(p.Body, &of); err != nil {
+			return c, fmt.Errorf("reading the part %s: %w", p.Name, err)
+		}
+		if of.Version != kit.ContentVersion {
+			return c, fmt.Errorf("the part %s is of version %d, and this program reads %d", p.Name, of.Version, kit.ContentVersion)
+		}
+		c.Version, c.Node, c.PostgreSQL, c.Packages = of.Version, of.Node, of.PostgreSQL, of.Packages
+		c.KEKs = append(c.KEKs, of.KEKs...)
+		c.Files = append(c.Files, of.Files...)
+		c.Targets = append(c.Targets, of.Targets...)
+		c.Configuration = append(c.Configuration, of.Configuration...)
+		c.Secrets = append(c.Secrets, of.Secrets...)
+		if of.Settings != "" {
+			c.Settings = of.Settings
+		}
+		if of.Passphrases != nil {
+			c.Passphrases = of.Passphrases
+		}
+	}
+	return c, nil
+}
+
+// apartThings are what this fleet must not share with an isolated one.
+func (d *Daemon) apartThings(ctx context.Context) ([]apart.Thing, error) {
+	c, err := d.kitContent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := d.keyring.MACKey("fleet apart")
+	if err != nil {
+		return nil, err
+	}
+	things := append(kitThings(c), apart.Thing{Kind: apart.Keyring, Name: "keys", Value: mac})
+	return things, nil
+}
+
+// kitThings are those of them that stand in the kit's content.
+func kitThings(c kit.Content) (out []apart.Thing) {
+	add := func(kind, name string, value []byte) {
+		out = append(out, apart.Thing{Kind: kind, Name: name, Value: value})
+	}
+	for _, k := range c.KEKs {
+		add(apart.KEK, k.Provider+" "+k.Fingerprint, k.Key)
+	}
+	for _, f := range c.Files {
+		if f.Path == "ca/ca.pem" {
+			add(apart.Authority, f.Path, f.Body)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Passphrases)) {
+		add(apart.Backup, name, c.Passphrases[name])
+	}
+	for _, s := range c.Secrets {
+		add(apart.Secret, s.Field, []byte(strings.TrimSpace(string(s.Value))))
+	}
+	for _, t := range c.Targets {
+		at := t.Config
+		switch {
+		case at.S3 != nil:
+			add(apart.Target, at.Name, fmt.Appendf(nil, "s3 %s %s", at.S3.Endpoint, at.S3.Bucket))
+		case at.SFTP != nil:
+			add(apart.Target, at.Name, fmt.Appendf(nil, "sftp %s %s", at.SFTP.Host, at.Path))
+		}
+		if at.Supplier != "" && at.Account != "" {
+			add(apart.Target, at.Name+" account", fmt.Appendf(nil, "account %s %s", at.Supplier, at.Account))
+		}
+	}
+	return out
+}
