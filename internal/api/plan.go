@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -50,6 +51,12 @@ type whatif struct {
 	Lose []string `query:"lose,explode" doc:"What is lost, by name or by kind and name." minItems:"1" maxItems:"20"`
 }
 
+// planLoss is what a loss does to the plan in force.
+type planLoss struct {
+	plan.Outcome
+	Copied *time.Time `json:"copied_at,omitempty" doc:"Only while the database is away: of when this node's copy of the plan is."`
+}
+
 func planID(text string) (uuid.UUID, error) {
 	if text == "current" {
 		return uuid.Nil, nil
@@ -65,9 +72,9 @@ func (a *API) plan() {
 	register(a, http.MethodGet, "/plan", "plan-standing", "Say how the continuity plan stands: findings, margins, what lapses, and its weakest point", func(ctx context.Context, in *struct{ Caller }) (governance.Standing, error) {
 		return a.Plans.Standing(ctx, in.Principal)
 	})
-	register(a, http.MethodGet, "/plan/whatif", "plan-whatif", "Say what falls with what is lost", func(ctx context.Context, in *whatif) (plan.Outcome, error) {
-		o, _, err := a.Plans.Whatif(ctx, in.Principal, in.Lose...)
-		return o, err
+	register(a, http.MethodGet, "/plan/whatif", "plan-whatif", "Say what falls with what is lost", func(ctx context.Context, in *whatif) (planLoss, error) {
+		o, r, _, err := a.Plans.Whatif(ctx, in.Principal, in.Lose...)
+		return planLoss{o, r.Copied}, err
 	})
 	register(a, http.MethodGet, "/plan/revisions", "plan-revisions", "List the revisions of the plan", func(ctx context.Context, in *struct{ Caller }) ([]governance.Revision, error) {
 		return a.Plans.List(ctx, in.Principal)

@@ -74,7 +74,7 @@ func (c *Console) plan(ctx context.Context, v *visit) error {
 	if d.lost = v.r.URL.Query().Get("lose"); d.lost != "" {
 		lost = []string{d.lost}
 	}
-	o, read, err := c.Plans.Whatif(ctx, v.who(), lost...)
+	o, _, read, err := c.Plans.Whatif(ctx, v.who(), lost...)
 	if err != nil {
 		return err
 	}

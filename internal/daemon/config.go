@@ -47,7 +47,9 @@ type NodeConfig struct {
 	Country string `yaml:"country,omitempty" json:"country,omitempty" jsonschema:"description=ISO 3166-1 code of the country this node stands in. Required in production; development assumes FI."`
 
 	Supplier string `yaml:"supplier,omitempty" json:"supplier,omitempty" jsonschema:"description=Who runs the machine. Targets of backups have to be with another."`
-	Account  string `yaml:"account,omitempty" json:"account,omitempty" jsonschema:"description=The account or contract there."`
+	// Assumed says that the country was not stated.
+	Assumed bool   `yaml:"-" json:"-"`
+	Account string `yaml:"account,omitempty" json:"account,omitempty" jsonschema:"description=The account or contract there."`
 }
 
 // ListenConfig says where the node can be reached.
@@ -109,6 +111,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Listen.HTTPS, "localhost:8443")
 	set(&c.Listen.HTTP, "localhost:8080")
 	if c.Mode == Development {
+		c.Node.Assumed = c.Node.Assumed || c.Node.Country == ""
 		set(&c.Node.Country, assumedCountry)
 	}
 	return c

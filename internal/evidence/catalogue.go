@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -40,6 +41,9 @@ type Wiring struct {
 	EmergencyKit     Collect // O-56
 	Contacts         Collect // O-57
 	ContactDrill     Collect // O-58
+
+	// Plan looks at the continuity plan in force for the control with this id.
+	Plan func(id string) Collect
 }
 
 const (
@@ -95,9 +99,9 @@ func Catalogue(w Wiring) []Control {
 			Collector: "credential-canary", Version: "1", Every: 6 * hour, Fresh: day, Timeout: 10 * time.Minute, PerNode: true,
 			Collect: part("canary", w.Canary, "Nothing shows and searches a canary yet.")},
 		{ID: "O-14", Title: "There is an access register, reviewed regularly", Source: "Security policy, section 4",
-			Checks:    "The register must be fresh and agree with the accounts that exist.",
-			Collector: "access-register", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
-			Collect: part("access register", w.Register, "There is no access register yet.")},
+			Checks:    "The register must be fresh and agree with the accounts that exist, and the last review must be within the period of the continuity plan.",
+			Collector: "access-register", Version: "2", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
+			Collect: Parts(Part{"access register", w.Register, "There is no access register yet."}, w.planPart("O-14"))},
 		{ID: "O-15", Title: "Administrative access needs a second factor", Source: "Security policy, section 4",
 			Checks:    "An administrator's sign-in with the right password and no second factor must be refused.",
 			Collector: "sign-in-probe", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
@@ -151,14 +155,16 @@ func Catalogue(w Wiring) []Control {
 			Collector: "emergency-kit", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
 			Collect: part("emergency kit", w.EmergencyKit, "There is no emergency kit yet.")},
 		{ID: "O-57", Title: "The emergency contact is identified, and updated annually", Source: "Continuity plan, section 4.2",
-			Checks:    "The kit names contacts, and somebody said within a year that they were called and are right.",
-			Collector: "emergency-contacts", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
-			Collect: part("contacts", w.Contacts, "There is no emergency kit yet.")},
+			Checks:    "The kit names contacts, somebody said within a year that they were called and are right, and the continuity plan has a review of them that is not overdue.",
+			Collector: "emergency-contacts", Version: "2", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
+			Collect: Parts(Part{"contacts", w.Contacts, "There is no emergency kit yet."}, w.planPart("O-57"))},
 		{ID: "O-58", Title: "The emergency contact has access and a briefing", Source: "Continuity plan, section 4.2",
 			Checks:    "The contact alone restored the node from kit and shares within a year, and the restore was proven.",
 			Collector: "contact-drill", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
 			Collect: part("drill of the contact", w.ContactDrill, "There is no emergency kit yet.")},
 	}
+	all = append(all, planControls(w)...)
+	slices.SortStableFunc(all, func(a, b Control) int { return strings.Compare(a.ID[:4], b.ID[:4]) })
 	if !w.Credential {
 		all = slices.DeleteFunc(all, func(c Control) bool { return c.ID == "O-07.credential" })
 	}

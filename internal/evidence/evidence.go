@@ -75,6 +75,7 @@ type Finding struct {
 	Covered    []string  // precisely what was looked at; a pass that covers nothing is none
 	NotCovered []string  // what was not
 	Effective  time.Time // when it was so; zero: when it was observed
+	Until      time.Time // when it stops counting, where that is before the control says; in the past: it is overdue
 
 	Raw      []byte // what was seen, as bytes; kept up to MaxRaw, otherwise only its hash
 	RawPlace string // where larger raw bytes are

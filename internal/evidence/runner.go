@@ -281,6 +281,9 @@ func (r *Runner) observations(c *Control, scope string, began time.Time, finding
 				o.Expires = e
 			}
 		}
+		if until := micro(f.Until); !f.Until.IsZero() && until.Before(o.Expires) {
+			o.Expires = until
+		}
 		if len(f.Raw) <= MaxRaw && f.RawPlace == "" {
 			o.Raw = f.Raw
 		}

@@ -65,7 +65,7 @@ func judge(o Observation, now time.Time) (State, string) {
 	case o.Result == Fail:
 		return Failing, o.Reason
 	case !now.Before(o.Expires):
-		return Overdue, fmt.Sprintf("The last observation (%s) stopped counting at %s.", o.Result, o.Expires.UTC().Format(time.RFC3339))
+		return Overdue, fmt.Sprintf("The last observation (%s) stopped counting at %s. It said: %s", o.Result, o.Expires.UTC().Format(time.RFC3339), o.Reason)
 	case o.Result == Pass:
 		return Passing, o.Reason
 	}

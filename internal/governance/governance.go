@@ -41,6 +41,24 @@ type Options struct {
 	// they were told; may be nil. Facts go into the audit log: a plan's names of
 	// people are there to be roles.
 	Alarm func(ctx context.Context, tx pgx.Tx, code string, critical bool, facts map[string]string) error
+	// Accounts finds the principals behind the accounts that a plan gives its
+	// people; what nobody active has is left out. May be nil: then nobody is the
+	// person whom a plan names, and a plan that names approvers with accounts
+	// cannot be approved.
+	Accounts func(ctx context.Context, accounts []string) (map[string]string, error)
+	// Here is what this node knows of itself, for controls; may be nil.
+	Here func() Here
+	// Reviewed is when a review of access was last completed (nil: never), and
+	// since when there is somebody whose access could be reviewed; may be nil.
+	Reviewed func(ctx context.Context) (last *time.Time, began time.Time, err error)
+	// InForce is told, after the transaction, that another plan is in force; may
+	// be nil.
+	InForce func()
+	// Copy is the path of the sealed copy of the plan in force; empty: none is
+	// kept, and without the database there is no plan. Seal and Open seal it.
+	Copy  string
+	Seal  func(plaintext, label []byte) ([]byte, error)
+	Open  func(sealed, label []byte) ([]byte, error)
 	Clock func() time.Time
 	Log   *slog.Logger
 }
@@ -52,6 +70,10 @@ type Plans struct {
 	mu     sync.Mutex
 	parsed map[uuid.UUID]*plan.Plan // revisions never change
 	told   map[string]int           // function → how near to breaking its objectives it was last said to be
+
+	copying  sync.Mutex
+	copyAt   time.Time // of the copy on disk
+	copyBody string
 }
 
 // New makes the keeper of plans.
@@ -95,10 +117,11 @@ type Revision struct {
 	State     string     `json:"state"`
 	Since     *time.Time `json:"in_force_since,omitempty"`
 	Decisions []Decision `json:"decisions"`
+	Copied    *time.Time `json:"copied_at,omitempty"` // only while the database is away: of when this node's copy is
 
 	// Only when one revision is shown:
 	Text     string            `json:"text,omitempty"`
-	Books    map[string]string `json:"runbooks,omitempty"` // file → Markdown
+	Books    map[string]string `json:"runbooks,omitempty"` // name → Markdown
 	Findings []lint.Finding    `json:"findings,omitempty"`
 	Changes  []plan.Change     `json:"changes,omitempty"` // since the one in force, or the one before it
 	Read     []Acknowledgement `json:"acknowledged,omitempty"`
@@ -107,6 +130,7 @@ type Revision struct {
 // Decision is one voice on a revision.
 type Decision struct {
 	By       string    `json:"by"`
+	As       string    `json:"as,omitempty"` // whom the plan names; empty where no plan named anybody with an account
 	Approved bool      `json:"approved"`
 	Reason   string    `json:"reason,omitempty"`
 	At       time.Time `json:"at"`
@@ -121,7 +145,7 @@ type Acknowledgement struct {
 // NewRevision is a plan to hand in.
 type NewRevision struct {
 	Text  string            `json:"text" doc:"The fleet file."`
-	Books map[string]string `json:"runbooks,omitempty" doc:"Markdown of the runbooks it names, by the path it gives them."`
+	Books map[string]string `json:"runbooks,omitempty" doc:"Markdown of the runbooks it names, by name."`
 	Note  string            `json:"note" doc:"What changed, and why."`
 }
 
@@ -143,7 +167,11 @@ func (g *Plans) Submit(ctx context.Context, p principal.Principal, n NewRevision
 		return Revision{}, err
 	}
 	report := lint.Check(read, lint.Options{Now: g.o.Clock(), Measured: g.measured(ctx, read)})
-	r := Revision{ID: uuid.Must(uuid.NewV7()), Hash: read.Hash(), Note: n.Note, By: p.String(), Needs: max(1, read.Organisation.Approvals)}
+	_, inForce, err := g.stored(ctx)
+	if err != nil && !isNone(err) {
+		return Revision{}, err
+	}
+	r := Revision{ID: uuid.Must(uuid.NewV7()), Hash: read.Hash(), Note: n.Note, By: p.String(), Needs: needs(inForce, read)}
 	for _, f := range report.Findings {
 		switch f.Severity {
 		case lint.Error:
@@ -197,7 +225,18 @@ func (n *NewRevision) parse() (*plan.Plan, error) {
 	case len(n.Note) == 0 || len(n.Note) > 1000:
 		return nil, problem.New(problem.Invalid, "plan-note", "It is not said what changed.").WithField("note").WithMend("Say in 1 to 1000 characters what changed, and why.")
 	}
-	return plan.Parse("fleet.yaml", []byte(n.Text))
+	read, err := plan.Parse("fleet.yaml", []byte(n.Text))
+	if err != nil {
+		return nil, err
+	}
+	read.Books = map[string][]byte{}
+	for name, text := range n.Books {
+		if b := read.Runbook(name); b == nil || b.File == "" {
+			return nil, problem.New(problem.Invalid, "plan-runbook", fmt.Sprintf("The plan names no file for a runbook %q.", name)).WithField("runbooks").WithMend("Hand in the runbooks that the plan names, each by its name.")
+		}
+		read.Books[name] = []byte(text)
+	}
+	return read, nil
 }
 
 func place(id uuid.UUID) keys.Place {
@@ -216,97 +255,12 @@ func (g *Plans) measured(ctx context.Context, p *plan.Plan) plan.Measured {
 	return m
 }
 
-// Decide approves or rejects a revision. With enough approvals it comes into
-// force at once; one rejection ends it.
-func (g *Plans) Decide(ctx context.Context, p principal.Principal, id uuid.UUID, approve bool, reason string) (Revision, error) {
-	if len(reason) > 1000 || !approve && len(reason) < 10 {
-		return Revision{}, problem.New(problem.Invalid, "plan-reason", "A rejection needs a reason.").WithField("reason").WithMend("Say in 10 to 1000 characters what has to be different.")
-	}
-	if err := g.o.Guard.Authorise(ctx, p, "plan.decide", policy.Resource{ID: id.String()}); err != nil {
-		return Revision{}, err
-	}
-	if p.Kind == principal.System || p.Kind == principal.Key {
-		return Revision{}, problem.New(problem.Denied, "plan-person", "Only a person approves a plan.").WithMend("Sign in.")
-	}
-	before, after, err := g.around(ctx, id)
-	if err != nil {
-		return Revision{}, err
-	}
-	err = g.o.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		if err := lockPlans(ctx, tx); err != nil {
-			return err
-		}
-		r, err := selectRevision(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		if r.State != Waiting {
-			return problem.New(problem.Conflict, "plan-decided", fmt.Sprintf("The revision is %s.", r.State)).WithField("id").WithMend("Hand in a new one.")
-		}
-		approvals := 0
-		for _, d := range r.Decisions {
-			if d.By == p.String() {
-				return problem.New(problem.Conflict, "plan-voice", "You have decided on this revision already.").WithMend("Somebody else has to.")
-			}
-			approvals++
-		}
-		if err := insertDecision(ctx, tx, id, p.String(), approve, reason); err != nil {
-			return err
-		}
-		if err := audit.Append(ctx, tx, p, uuid.Nil, "plan.decide", id.String(), map[string]any{"hash": r.Hash, "approved": approve}); err != nil {
-			return err
-		}
-		if !approve || approvals+1 < r.Needs {
-			return nil
-		}
-		return g.enforce(ctx, tx, p, r, before, after)
-	})
-	if err != nil {
-		return Revision{}, err
-	}
-	return g.find(ctx, id)
-}
-
-// reviewWithin is how soon a plan is looked at after a change of nodes,
-// suppliers or people, where the plan itself says nothing.
-const reviewWithin = 30 * 24 * time.Hour
-
-// enforce puts a revision in force, and opens a review where it changes what
-// the rest of the plan stands on.
-func (g *Plans) enforce(ctx context.Context, tx pgx.Tx, p principal.Principal, r Revision, before, after *plan.Plan) error {
-	if err := insertInForce(ctx, tx, r.ID); err != nil {
-		return err
-	}
-	if err := audit.Append(ctx, tx, p, uuid.Nil, "plan.in-force", r.ID.String(), map[string]any{"hash": r.Hash}); err != nil {
-		return err
-	}
-	if before == nil {
-		return nil
-	}
-	var because []string
-	for _, c := range plan.Diff(before, after) {
-		if c.Review {
-			because = append(because, c.Sentence)
-		}
-	}
-	if len(because) == 0 {
-		return nil
-	}
-	within := reviewWithin
-	for _, d := range after.Duties {
-		if d.Kind == "plan-review" && d.Within.Known() {
-			within = d.Within.Longest()
-		}
-	}
-	return insertReview(ctx, tx, uuid.Must(uuid.NewV7()), r.ID, because, g.o.Clock().Add(within))
-}
-
 // Acknowledge says that the caller has read the plan that is in force.
 func (g *Plans) Acknowledge(ctx context.Context, p principal.Principal, hash string) (Revision, error) {
 	if err := g.o.Guard.Authorise(ctx, p, "plan.acknowledge", policy.Resource{}); err != nil {
 		return Revision{}, err
 	}
-	r, _, err := g.current(ctx)
+	r, _, err := g.stored(ctx)
 	if err != nil {
 		return Revision{}, err
 	}

@@ -56,17 +56,27 @@ type world struct {
 	measured plan.Measured
 	alarms   []string
 	deaf     bool // alarms fail
+	accounts map[string]string
+	config   db.Config
+	copy     string
+	ring     *keys.Keyring
 }
 
 func (w *world) clock() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, dbtest.Config(t))
+}
+
+func newWorldOn(t *testing.T, config db.Config) *world {
+	t.Helper()
 	rules, err := policy.Builtin()
 	must(t, err)
-	w := &world{t: t, d: dbtest.New(t), now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
+	w := &world{t: t, config: config, d: dbtest.Open(t, config), copy: filepath.Join(t.TempDir(), "plan.sealed"), now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
 	ring, err := keys.Open(keys.Options{Dir: filepath.Join(t.TempDir(), "keys")})
 	must(t, err)
+	w.ring = ring
 	w.vault = keys.NewVault(keys.VaultOptions{DB: w.d, Keyring: ring, Columns: governance.SealedColumns(), Audit: audit.Append, Deny: audit.Deny})
 	w.again(rules)
 	return w
@@ -75,6 +85,18 @@ func newWorld(t *testing.T) *world {
 // again starts the node again.
 func (w *world) again(rules *policy.Engine) {
 	w.g = governance.New(governance.Options{DB: w.d, Guard: access.NewGuard(rules, w.d, time.Now, policy.Production), Vault: w.vault, Clock: w.clock, Log: dbtest.Log(w.t),
+		Copy: w.copy, Seal: w.ring.Seal, Open: w.ring.Open,
+		Accounts: func(_ context.Context, accounts []string) (map[string]string, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			out := map[string]string{}
+			for _, a := range accounts {
+				if who := w.accounts[a]; who != "" {
+					out[a] = who
+				}
+			}
+			return out, nil
+		},
 		Measured: func(context.Context, *plan.Plan) (plan.Measured, error) { return w.measured, nil },
 		Alarm: func(_ context.Context, _ pgx.Tx, code string, critical bool, facts map[string]string) error {
 			w.mu.Lock()
@@ -377,7 +399,7 @@ func TestWhoMayDoWhatWithThePlan(t *testing.T) {
 		"list":     func(p principal.Principal) error { _, err := w.g.List(ctx, p); return err },
 		"show":     func(p principal.Principal) error { _, err := w.g.Show(ctx, p, r.ID); return err },
 		"register": func(p principal.Principal) error { _, err := w.g.Register(ctx, p); return err },
-		"whatif":   func(p principal.Principal) error { _, _, err := w.g.Whatif(ctx, p, "one"); return err },
+		"whatif":   func(p principal.Principal) error { _, _, _, err := w.g.Whatif(ctx, p, "one"); return err },
 	}
 	for name, act := range acts {
 		var p *problem.Error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,9 +27,10 @@ type Standing struct {
 	Findings []lint.Finding `json:"findings"`       // of the plan in force, now
 	Singles  []plan.Single  `json:"single_points_of_failure"`
 	Margins  []plan.Margin  `json:"margins"`
-	Due      []Due          `json:"due"`      // what of the registers has lapsed, lapses soon or has no date
-	Measured plan.Measured  `json:"measured"` // what stands in for assumptions
-	Weakest  string         `json:"weakest"`  // the weakest point, in one sentence
+	Due      []Due          `json:"due"`                 // what of the registers has lapsed, lapses soon or has no date
+	Measured plan.Measured  `json:"measured"`            // what stands in for assumptions
+	Weakest  string         `json:"weakest"`             // the weakest point, in one sentence
+	Copied   *time.Time     `json:"copied_at,omitempty"` // only while the database is away: of when this node's copy is
 }
 
 // Review is a look at the plan that a change asks for.
@@ -61,7 +63,12 @@ func (g *Plans) standing(ctx context.Context) (s Standing, err error) {
 		return err
 	})
 	if err != nil {
-		return s, fmt.Errorf("reading the plan's revisions: %w", err)
+		c, err := g.copyFor(fmt.Errorf("reading the plan's revisions: %w", err))
+		if err != nil {
+			return s, err
+		}
+		s.Plan, s.Reviews, s.Copied = &c.Revision, c.Reviews, &c.At
+		return s, g.judge(ctx, &s, c.read, c.Measured, c.Confirmed)
 	}
 	for i := range all {
 		switch all[i].State {
@@ -79,16 +86,22 @@ func (g *Plans) standing(ctx context.Context) (s Standing, err error) {
 	if err != nil {
 		return s, err
 	}
-	m := g.measured(ctx, read)
+	done, err := g.confirmed(ctx)
+	if err != nil {
+		return s, err
+	}
+	return s, g.judge(ctx, &s, read, g.measured(ctx, read), done)
+}
+
+// judge says how a plan that was read stands.
+func (g *Plans) judge(_ context.Context, s *Standing, read *plan.Plan, m plan.Measured, done map[string]confirmation) error {
 	s.Measured = m
 	s.Findings = lint.Check(read, lint.Options{Now: s.At, Measured: m}).Findings
 	s.Singles = append(s.Singles, read.Singles(m)...)
 	s.Margins = read.Margins(m, s.At)
-	if s.Due, err = g.due(ctx, read, s.At); err != nil {
-		return s, err
-	}
-	s.Weakest = weakest(&s)
-	return s, nil
+	s.Due = slices.DeleteFunc(registerOf(read, done, s.At), func(d Due) bool { return d.State == Current })
+	s.Weakest = weakest(s)
+	return nil
 }
 
 // weakest names the plan's weakest point: what takes most down alone, else
@@ -131,23 +144,28 @@ func (g *Plans) Show(ctx context.Context, p principal.Principal, id uuid.UUID) (
 		return r, err
 	}
 	if id == uuid.Nil {
-		if r, _, err = g.current(ctx); err != nil {
+		var read *plan.Plan
+		if r, read, err = g.current(ctx); err != nil {
 			return r, err
+		}
+		if r.Copied != nil {
+			g.fill(&r, read, plan.Measured{})
+			return r, nil
 		}
 		id = r.ID
 	}
-	before, after, err := g.around(ctx, id)
+	_, before, after, err := g.around(ctx, id)
 	if err != nil {
+		if c, e := g.copyFor(err); e == nil && c.Revision.ID == id {
+			g.fill(&c.Revision, c.read, c.Measured)
+			return c.Revision, nil
+		}
 		return r, err
 	}
 	if r, err = g.find(ctx, id); err != nil {
 		return r, err
 	}
-	r.Text, r.Books = string(after.Text), map[string]string{}
-	for name, text := range after.Books {
-		r.Books[name] = string(text)
-	}
-	r.Findings = lint.Check(after, lint.Options{Now: g.o.Clock(), Measured: g.measured(ctx, after)}).Findings
+	g.fill(&r, after, g.measured(ctx, after))
 	if before != nil {
 		r.Changes = plan.Diff(before, after)
 	}
@@ -158,23 +176,32 @@ func (g *Plans) Show(ctx context.Context, p principal.Principal, id uuid.UUID) (
 	return r, err
 }
 
-// Whatif says what falls with what in the plan in force.
-func (g *Plans) Whatif(ctx context.Context, p principal.Principal, lost ...string) (o plan.Outcome, read *plan.Plan, err error) {
-	if err := g.o.Guard.Authorise(ctx, p, "plan.read", policy.Resource{}); err != nil {
-		return o, nil, err
+// fill adds what only one revision is shown with.
+func (g *Plans) fill(r *Revision, read *plan.Plan, m plan.Measured) {
+	r.Text, r.Books = string(read.Text), map[string]string{}
+	for name, text := range read.Books {
+		r.Books[name] = string(text)
 	}
-	if _, read, err = g.current(ctx); err != nil {
-		return o, nil, err
+	r.Findings = lint.Check(read, lint.Options{Now: g.o.Clock(), Measured: m}).Findings
+}
+
+// Whatif says what falls with what in the plan in force.
+func (g *Plans) Whatif(ctx context.Context, p principal.Principal, lost ...string) (o plan.Outcome, r Revision, read *plan.Plan, err error) {
+	if err := g.o.Guard.Authorise(ctx, p, "plan.read", policy.Resource{}); err != nil {
+		return o, r, nil, err
+	}
+	if r, read, err = g.current(ctx); err != nil {
+		return o, r, nil, err
 	}
 	var things []plan.Thing
 	for _, name := range lost {
 		t, err := read.Thing(name)
 		if err != nil {
-			return o, nil, err
+			return o, r, nil, err
 		}
 		things = append(things, t)
 	}
-	return read.Falls(g.measured(ctx, read), things...), read, nil
+	return read.Falls(g.measured(ctx, read), things...), r, read, nil
 }
 
 // CloseReview says what a review of the plan has found.
@@ -207,8 +234,22 @@ func (g *Plans) find(ctx context.Context, id uuid.UUID) (r Revision, err error) 
 	return r, err
 }
 
-// current is the revision in force, and its plan.
-func (g *Plans) current(ctx context.Context) (r Revision, read *plan.Plan, err error) {
+// current is the revision in force, and its plan: this node's copy while the
+// database is away.
+func (g *Plans) current(ctx context.Context) (Revision, *plan.Plan, error) {
+	r, read, err := g.stored(ctx)
+	if err == nil || isNone(err) {
+		return r, read, err
+	}
+	c, err := g.copyFor(err)
+	if err != nil {
+		return r, nil, err
+	}
+	return c.Revision, c.read, nil
+}
+
+// stored is the revision in force by the database, and its plan.
+func (g *Plans) stored(ctx context.Context) (r Revision, read *plan.Plan, err error) {
 	var all []Revision
 	err = g.o.DB.Read(ctx, func(tx pgx.Tx) error {
 		all, err = selectRevisions(ctx, tx)
@@ -228,22 +269,21 @@ func (g *Plans) current(ctx context.Context) (r Revision, read *plan.Plan, err e
 
 // around is a revision's plan, and the one it changes: the one that was in
 // force when it was handed in, or nil.
-func (g *Plans) around(ctx context.Context, id uuid.UUID) (before, after *plan.Plan, err error) {
-	var old uuid.UUID
+func (g *Plans) around(ctx context.Context, id uuid.UUID) (old uuid.UUID, before, after *plan.Plan, err error) {
 	err = g.o.DB.Read(ctx, func(tx pgx.Tx) error {
 		old, err = selectBefore(ctx, tx, id)
 		return err
 	})
 	if err != nil {
-		return nil, nil, err
+		return old, nil, nil, err
 	}
 	if after, err = g.parse(ctx, id); err != nil {
-		return nil, nil, err
+		return old, nil, nil, err
 	}
 	if old != uuid.Nil {
 		before, err = g.parse(ctx, old)
 	}
-	return before, after, err
+	return old, before, after, err
 }
 
 // parse opens a revision's plan. Revisions never change, so it is read once.
@@ -270,13 +310,9 @@ func (g *Plans) parse(ctx context.Context, id uuid.UUID) (*plan.Plan, error) {
 	if err := json.Unmarshal(plain, &c); err != nil {
 		return nil, fmt.Errorf("reading a plan: %w", err)
 	}
-	read, err := plan.Parse("fleet.yaml", []byte(c.Text))
+	read, err := c.parse()
 	if err != nil {
 		return nil, err
-	}
-	read.Books = map[string][]byte{}
-	for name, text := range c.Books {
-		read.Books[name] = []byte(text)
 	}
 	g.mu.Lock()
 	g.parsed[id] = read

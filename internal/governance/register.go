@@ -49,21 +49,32 @@ func (g *Plans) Register(ctx context.Context, p principal.Principal) ([]Due, err
 	return g.register(ctx, read, g.o.Clock())
 }
 
-// due is the part of the register that wants attention.
-func (g *Plans) due(ctx context.Context, read *plan.Plan, now time.Time) ([]Due, error) {
-	all, err := g.register(ctx, read, now)
-	return slices.DeleteFunc(all, func(d Due) bool { return d.State == Current }), err
-}
-
-func (g *Plans) register(ctx context.Context, read *plan.Plan, now time.Time) ([]Due, error) {
-	var done map[string]confirmation
-	err := g.o.DB.Read(ctx, func(tx pgx.Tx) (err error) {
+// confirmed is what was last done of what comes round.
+func (g *Plans) confirmed(ctx context.Context) (done map[string]confirmation, err error) {
+	err = g.o.DB.Read(ctx, func(tx pgx.Tx) (err error) {
 		done, err = selectConfirmations(ctx, tx)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading what was confirmed: %w", err)
 	}
+	return done, nil
+}
+
+func (g *Plans) register(ctx context.Context, read *plan.Plan, now time.Time) ([]Due, error) {
+	done, err := g.confirmed(ctx)
+	if err != nil {
+		c, err := g.copyFor(err)
+		if err != nil {
+			return nil, err
+		}
+		done = c.Confirmed
+	}
+	return registerOf(read, done, now), nil
+}
+
+// registerOf is the register of a plan, with what was done besides.
+func registerOf(read *plan.Plan, done map[string]confirmation, now time.Time) []Due {
 	out := []Due{}
 	for _, e := range read.Register() {
 		c := done[e.Key]
@@ -81,7 +92,7 @@ func (g *Plans) register(ctx context.Context, read *plan.Plan, now time.Time) ([
 		}
 		return strings.Compare(a.Key, b.Key)
 	})
-	return out, nil
+	return out
 }
 
 func stateOf(d *Due, now time.Time) string {
@@ -126,7 +137,7 @@ func (g *Plans) Confirm(ctx context.Context, p principal.Principal, n NewConfirm
 	if err := g.o.Guard.Authorise(ctx, p, "plan.confirm", policy.Resource{}); err != nil {
 		return Due{}, err
 	}
-	_, read, err := g.current(ctx)
+	_, read, err := g.stored(ctx)
 	if err != nil {
 		return Due{}, err
 	}

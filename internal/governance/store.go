@@ -80,7 +80,7 @@ func selectRevision(ctx context.Context, tx pgx.Tx, id uuid.UUID) (Revision, err
 }
 
 func addDecisions(ctx context.Context, tx pgx.Tx, revisions []Revision) error {
-	rows, err := tx.Query(ctx, `SELECT revision, actor, approved, reason, decided_at FROM plan_decisions ORDER BY decided_at, actor`)
+	rows, err := tx.Query(ctx, `SELECT revision, actor, person, approved, reason, decided_at FROM plan_decisions ORDER BY decided_at, actor`)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func addDecisions(ctx context.Context, tx pgx.Tx, revisions []Revision) error {
 	}
 	var id uuid.UUID
 	var d Decision
-	_, err = pgx.ForEachRow(rows, []any{&id, &d.By, &d.Approved, &d.Reason, &d.At}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &d.By, &d.As, &d.Approved, &d.Reason, &d.At}, func() error {
 		if r := at[id]; r != nil {
 			r.Decisions = append(r.Decisions, d)
 		}
@@ -118,8 +118,8 @@ func selectBefore(ctx context.Context, tx pgx.Tx, id uuid.UUID) (before uuid.UUI
 	return before, err
 }
 
-func insertDecision(ctx context.Context, tx pgx.Tx, id uuid.UUID, actor string, approved bool, reason string) error {
-	_, err := tx.Exec(ctx, `INSERT INTO plan_decisions (revision, actor, approved, reason) VALUES ($1, $2, $3, $4)`, id, actor, approved, reason)
+func insertDecision(ctx context.Context, tx pgx.Tx, id uuid.UUID, actor, as string, approved bool, reason string) error {
+	_, err := tx.Exec(ctx, `INSERT INTO plan_decisions (revision, actor, person, approved, reason) VALUES ($1, $2, $3, $4, $5)`, id, actor, as, approved, reason)
 	return err
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/missionopsai/foundry/internal/plan"
-	"github.com/missionopsai/foundry/internal/problem"
 )
 
 // Watch reminds of what lapses, calls the deputy of whoever misses a check-in,
@@ -36,16 +35,15 @@ func (g *Plans) Watch(ctx context.Context, every time.Duration) {
 
 // Look is one round of Watch.
 func (g *Plans) Look(ctx context.Context) error {
-	_, read, err := g.current(ctx)
-	var p *problem.Error
-	if errors.As(err, &p) && p.Code == "plan-none" {
+	_, read, err := g.stored(ctx)
+	if isNone(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	now := g.o.Clock()
-	return errors.Join(g.margins(ctx, read, now), g.remind(ctx, read, now))
+	return errors.Join(g.keepCopy(ctx), g.margins(ctx, read, now), g.remind(ctx, read, now))
 }
 
 // near and broken are the shares of an objective from which a function is said

@@ -64,7 +64,28 @@ func Diff(old, new *Plan) []Change {
 		d.base, d.title = "", "The format"
 		d.field(f, before, after, "", "")
 	}
+	d.books(old, new)
 	return d.out
+}
+
+// books compares the texts of runbooks that both plans have: what people do at
+// night has changed, though no clock has.
+func (d *differ) books(old, new *Plan) {
+	for i, b := range new.Runbooks {
+		before, after := old.Books[b.Name], new.Books[b.Name]
+		if old.Runbook(b.Name) == nil || bytes.Equal(before, after) {
+			continue
+		}
+		d.start("runbook", entry{key: b.Name, index: i}, "runbooks")
+		says := "its text is another"
+		switch {
+		case before == nil:
+			says = "its text is there now"
+		case after == nil:
+			says = "its text is not there any more"
+		}
+		d.add(Change{How: "changed", Field: "text", Path: d.base + ".file", Review: true, Sentence: d.title + ": " + says + "."})
+	}
 }
 
 // differ walks two plans side by side.
@@ -78,7 +99,7 @@ type differ struct {
 
 func (d *differ) add(c Change) {
 	c.What, c.Name = d.thing.What, d.thing.Name
-	c.Review = slices.Contains(reviewed, d.top)
+	c.Review = c.Review || slices.Contains(reviewed, d.top)
 	d.out = append(d.out, c)
 }
 
@@ -299,6 +320,15 @@ func (d *differ) value(f *field, before, after reflect.Value, path, in string) {
 		says = fmt.Sprintf("%s is %s, nothing was said of it", subject, now)
 	case silent(after):
 		says = fmt.Sprintf("%s is no longer said, it was %s", subject, old)
+	}
+	if f.is == "account" { // sentences go where personal data do not
+		old, now, says = "", "", "is another account's now"
+		switch {
+		case silent(before):
+			says = "is tied to an account now"
+		case silent(after):
+			says = "is tied to no account any more"
+		}
 	}
 	clock := direction(f.name, before, after)
 	if clock != "" {

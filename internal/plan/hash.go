@@ -13,15 +13,19 @@ import (
 
 // canonicalForm names the way in which plans are hashed. Another way needs
 // another name, so that a hash never means two plans.
-const canonicalForm = "foundry-plan-1\n"
+const canonicalForm = "foundry-plan-2\n"
 
 // Hash is the SHA-256 of what the plan says, in hexadecimal. Comments, the
 // order of lists whose order says nothing and the spelling of values do not
-// change it; everything else does. The text of runbooks is not part of it.
+// change it; everything else does, and so does every byte of a runbook's text:
+// who approves a plan approves what is done by it.
 func (p *Plan) Hash() string {
 	h := sha256.New()
 	h.Write([]byte(canonicalForm))
 	h.Write(canonical(nil, reflect.ValueOf(&p.File).Elem(), shapes(), nil))
+	for _, name := range slices.Sorted(maps.Keys(p.Books)) {
+		h.Write(text(text(nil, name), string(p.Books[name])))
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -97,8 +97,14 @@ func TestTheHashIsTheSameEverywhereAndForever(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := p.Hash(), "1c34cd8acec584422e3d1ff19ffc8f03b1739f5554e81135bd361d73f4721fc2"; got != want {
+	if got, want := p.Hash(), "a03c9895d6b6c52ec8beca2d80ec698322fdf3ea5708505f4deb62b2f1379809"; got != want {
 		t.Errorf("%s, want %s: approvals are by hash, and hold only while it stays", got, want)
+	}
+	p.Books = map[string][]byte{"lost": []byte("# One\n")}
+	one := p.Hash()
+	p.Books["lost"] = []byte("# Two\n")
+	if two := p.Hash(); one == two || two == (&plan.Plan{File: p.File}).Hash() {
+		t.Error("what a runbook says is part of what is approved")
 	}
 	a := at("state: warm", "state: warm\n      - supplier: oven-host")
 	b := strings.Replace(a, "      - node: shop\n        state: warm\n      - supplier: oven-host\n", "      - supplier: oven-host\n      - node: shop\n        state: warm\n", 1)

@@ -74,6 +74,7 @@ type Document struct {
 type Person struct {
 	Name        string   `yaml:"name" json:"name" jsonschema:"required"`
 	Title       string   `yaml:"title,omitempty" json:"title,omitempty"`
+	Account     string   `yaml:"account,omitempty" json:"account,omitempty" is:"account" jsonschema_description:"With which this person signs in to the platform: an e-mail address, or the id that foundry person list shows. Whoever approves or reads the plan is known by it."`
 	Outside     bool     `yaml:"outside,omitempty" json:"outside,omitempty" jsonschema_description:"A contractor or contact who is not of the organisation."`
 	Deputies    []string `yaml:"deputies,omitempty" json:"deputies,omitempty" ordered:"true" ref:"person" jsonschema_description:"Who takes over, in this order."`
 	Reachable   string   `yaml:"reachable,omitempty" json:"reachable,omitempty" jsonschema:"enum=always,enum=office-hours,enum=best-effort" jsonschema_description:"When somebody answers: always (24 × 7), office-hours, best-effort."`

@@ -271,6 +271,10 @@ func (r *reader) word(n *yaml.Node, s *shape, in *field) {
 			detail, mend := split(err)
 			r.wrong(n, "plan-country", detail, mend)
 		}
+	case in.is == "account":
+		if !isAccount(text) {
+			r.wrong(n, "plan-account", "This is no account.", "Write the e-mail address with which the person signs in, or the id that `foundry person list` shows.")
+		}
 	case len(in.ref) > 0:
 		r.refs = append(r.refs, reference{n, in})
 	case s.typ == reflect.TypeFor[Source]():

@@ -73,6 +73,7 @@ func namesOf[T any](list []T, of func(*T) string) []string {
 func (p *Plan) resolve(r *reader) {
 	p.resolveCommitments(r)
 	p.resolveDuties(r)
+	p.resolveAccounts(r)
 	for _, ref := range r.refs {
 		if r.full() {
 			return

@@ -97,6 +97,8 @@ func fieldSchema(f *field, defs map[string]*schemaNode) *schemaNode {
 		word.Type, word.Pattern, word.PatternErrorMessage = "string", "^[A-Z]{2}$", "Write an ISO 3166-1 code of two capital letters, such as DE."
 	case f.is == "countries":
 		word.Type, word.Pattern, word.PatternErrorMessage = "string", "^([A-Z]{2}|EEA)$", "Write ISO 3166-1 codes of two capital letters, such as DE, or EEA or EU."
+	case f.is == "account":
+		word.Type, word.Pattern, word.PatternErrorMessage = "string", accountPattern, "Write an e-mail address, or the id of an account."
 	case f.name == "subject" && f.required:
 		word.Type = "string"
 		for _, s := range subjects {

@@ -233,7 +233,7 @@ var continuityRules = []rule{
 	{"backup.hold", "keep backups from being removed", administrative, watches},
 	{"backup.release", "end a hold on backups", administrative, watches},
 
-	{"plan.read", "see the continuity plan, its findings, margins and registers", read, platform},
+	{"plan.read", "see the continuity plan, its findings, margins and registers", read | localAlways, platform},
 	{"plan.submit", "hand in a continuity plan", administrative, platform},
 	{"plan.decide", "approve or reject a continuity plan", administrative, platform},
 	{"plan.acknowledge", "say that one has read the continuity plan", 0, platform},

@@ -40,6 +40,11 @@ func Random(intn func(int) int) *plan.File {
 			f.FieldByName(list).Index(i).FieldByName("Name").SetString(name)
 		}
 	}
+	for i := range r.file.People { // one account is one person's
+		if x := &r.file.People[i]; x.Account != "" {
+			x.Account = fmt.Sprintf("person-%d@example.org", i)
+		}
+	}
 	r.file.Version = 1
 	r.commitments()
 	for i := range r.file.Duties {
