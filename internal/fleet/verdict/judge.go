@@ -152,11 +152,17 @@ func order(ok bool) int {
 }
 
 // since is when what is seen began, by the speaker's clock. What a skewed
-// observer says of times is replaced by when it was heard; where that is not
-// known either it began just now, which accuses nobody.
+// observer says of times is replaced by when it was heard, and so is what
+// cannot be: a change that was heard long after it is said to have happened, or
+// before. Where it is not known when it was heard it began just now, which
+// accuses nobody.
 func (c *court) since(m Member, o Observation) time.Time {
-	at := o.Since
-	if m.Name != c.Speaker && (c.ownClock || c.skewed(m)) {
+	at, own := o.Since, m.Name == c.Speaker
+	switch skewed := !own && (c.ownClock || c.skewed(m)); {
+	case o.Heard.IsZero() && skewed:
+		return c.Now
+	case o.Heard.IsZero() || own:
+	case skewed, at.After(o.Heard), o.Watched && at.Before(o.Heard.Add(-c.rules.Stale)):
 		at = o.Heard
 	}
 	if at.IsZero() || at.After(c.Now) {

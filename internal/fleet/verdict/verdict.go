@@ -67,6 +67,7 @@ type Observation struct {
 	Since    time.Time     `json:"since"`             // since when it is so, by the observer's clock
 	At       time.Time     `json:"at"`                // when it last looked, by its clock
 	Heard    time.Time     `json:"heard,omitzero"`    // when the speaker first heard that it is so, by the speaker's clock
+	Watched  bool          `json:"-"`                 // the speaker heard it change, rather than finding it so when it began to listen
 	Took     time.Duration `json:"took,omitzero"`     // how long the answer took
 	Changes  int           `json:"changes,omitempty"` // how often it changed in the last Rules.FlapWindow
 }

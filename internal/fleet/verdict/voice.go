@@ -49,6 +49,12 @@ func (c *court) voice(s Subject, name string) (voice, bool) {
 			bad = append(bad, l)
 		}
 	}
+	if name == c.Speaker && len(bad) > 0 && c.isNode(s.Name) {
+		// Of its own looks the speaker knows when each was: what worked before
+		// another failed does not show that the machine is there now.
+		last := nth(times(bad), len(bad))
+		good = slices.DeleteFunc(good, func(l look) bool { return l.At.Before(last) })
+	}
 	v.fails = len(good) == 0
 	v.reach = len(bad) == 0 || c.isNode(s.Name) && len(good) > 0
 	counted := good
