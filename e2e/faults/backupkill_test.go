@@ -79,9 +79,10 @@ func TestARealNodeIsKilledWhileItBacksUpAndDrills(t *testing.T) {
 			s := g.run(step.args...)
 			return s.code == 0, fmt.Sprintf("exit code %d: %s%s", s.code, s.out, s.err)
 		})
-		if copies, _ := filepath.Glob(filepath.Join(g.data(), "scratch", "*copy-*")); len(copies) != 0 {
-			t.Errorf("%s: restored copies are left: %v", what, copies)
-		}
+		await(t, what+": restored copies to be removed", func() (bool, string) {
+			copies, _ := filepath.Glob(filepath.Join(g.data(), "scratch", "*copy-*"))
+			return len(copies) == 0, fmt.Sprint(copies)
+		})
 	}
 	g.say("backup", "verify")
 	g.passes("after all kills")

@@ -139,6 +139,11 @@ type trial struct {
 // whoever looks only at runs is not misled.
 func (b *Backups) drill(ctx context.Context, w *work, in DrillRequest, p principal.Principal, with *With) error {
 	x := &trial{b: b, w: w, in: in, began: b.o.Clock()}
+	w.after = func() {
+		if x.place != nil {
+			b.clear(x.place)
+		}
+	}
 	x.with = With{Engine: w.task.engine, Archive: b.o.Archive, Hooks: b.o.Hooks}
 	if with != nil {
 		x.with = *with
@@ -154,15 +159,7 @@ func (b *Backups) drill(ctx context.Context, w *work, in DrillRequest, p princip
 	} else {
 		err = x.files(ctx)
 	}
-	looked := b.o.Clock()
-	if x.place != nil {
-		w.say(ctx, "removing the copy")
-		if rerr := x.place.Remove(context.WithoutCancel(ctx)); rerr != nil {
-			b.o.Log.Warn("a restored copy was not removed; the next start tries again", "dir", x.place.Dir, "error", rerr)
-		}
-	}
-	b.o.Log.Info("a drill is over", "run", w.run.ID, "restore_seconds", x.d.Restore, "answered_seconds", x.d.Recovery, "proof_seconds", x.d.Prove,
-		"looked_seconds", looked.Sub(x.began).Seconds(), "seconds", b.o.Clock().Sub(x.began).Seconds())
+	b.o.Log.Info("a drill is over", "run", w.run.ID, "restore_seconds", x.d.Restore, "answered_seconds", x.d.Recovery, "proof_seconds", x.d.Prove, "seconds", b.o.Clock().Sub(x.began).Seconds())
 	if ctx.Err() != nil {
 		return ctx.Err() // the node stops: nothing was proven, and nothing disproven
 	}
@@ -218,7 +215,7 @@ const mostSentinels = 5000
 // database restores the database and proves the copy.
 func (x *trial) database(ctx context.Context) error {
 	b, t := x.b, x.w.task.target
-	x.w.say(ctx, "choosing the point")
+	x.w.say("choosing the point")
 	now, archivedTo, err := x.horizon(ctx)
 	if err != nil {
 		return err
@@ -236,6 +233,9 @@ func (x *trial) database(ctx context.Context) error {
 		return err
 	}
 	x.reach(&e, archivedTo)
+	if err := b.cleared(ctx); err != nil {
+		return err
+	}
 	if err := b.roomFor(x.size(ctx)); err != nil {
 		return err
 	}
@@ -246,14 +246,14 @@ func (x *trial) database(ctx context.Context) error {
 	pages := scratch.ReadPages(x.place.Data())
 	defer pages.Close()
 	start := time.Now()
-	restored, err := x.with.Engine.Restore(ctx, t, engine.RestoreRequest{Label: x.in.Label, Time: x.wanted, To: x.place.Data()}, x.w.progress(ctx))
+	restored, err := x.with.Engine.Restore(ctx, t, engine.RestoreRequest{Label: x.in.Label, Time: x.wanted, To: x.place.Data()}, x.w.progress())
 	if err != nil {
 		return err
 	}
 	x.d.Restore, x.d.Label, x.d.Bytes = time.Since(start).Seconds(), restored.Point.Label, restored.Bytes
 	e.StartWAL = restored.Point.StartWAL
 	x.w.change(func(r *Run) { r.Label = restored.Point.Label })
-	x.w.say(ctx, "replaying the log")
+	x.w.say("replaying the log")
 	copy, err := scratch.Start(ctx, scratch.Options{Dir: x.place.Dir, BinDir: b.o.BinDir, User: b.o.User, Log: b.o.Log, Pages: pages})
 	x.d.Recovery = time.Since(start).Seconds()
 	if err != nil {
@@ -278,7 +278,7 @@ func (x *trial) prove(ctx context.Context, copy *scratch.Server, e scratch.Expec
 		}
 	}
 	e.Checks = x.with.Hooks
-	proof, err := copy.Prove(ctx, e, func(what string) { x.w.say(ctx, "checking: "+what) })
+	proof, err := copy.Prove(ctx, e, func(what string) { x.w.say("checking: " + what) })
 	x.proof = proof
 	x.d.Prove, x.d.Rows = proof.Seconds, proof.Rows
 	if !proof.Recovered.IsZero() {

@@ -141,6 +141,9 @@ func (x *trial) files(ctx context.Context) error {
 	if len(points) == 0 {
 		return problem.New(problem.NotFound, "point-none", "The repository holds no snapshot of the files.").WithMend("Make one: `foundry backup run files`.")
 	}
+	if err := b.cleared(ctx); err != nil {
+		return err
+	}
 	if err := b.roomFor(x.size(ctx)); err != nil {
 		return err
 	}
@@ -148,13 +151,13 @@ func (x *trial) files(ctx context.Context) error {
 		return err
 	}
 	start := time.Now()
-	restored, err := x.with.Engine.Restore(ctx, t, engine.RestoreRequest{Label: x.in.Label, To: x.place.Data()}, x.w.progress(ctx))
+	restored, err := x.with.Engine.Restore(ctx, t, engine.RestoreRequest{Label: x.in.Label, To: x.place.Data()}, x.w.progress())
 	if err != nil {
 		return err
 	}
 	x.d.Restore = time.Since(start).Seconds()
 	x.d.Recovery, x.d.Label, x.d.Bytes = x.d.Restore, restored.Point.Label, restored.Bytes
-	x.w.say(ctx, "comparing files")
+	x.w.say("comparing files")
 	proving := time.Now()
 	m, err := readManifest(b.manifestFile(t.Name))
 	if err != nil {

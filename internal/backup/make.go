@@ -46,7 +46,7 @@ func (b *Backups) backUp(ctx context.Context, w *work) error {
 	if err := connects(ctx, t.target); err != nil { // an engine tries a server that is gone for minutes
 		return err
 	}
-	w.say(ctx, "preparing the repository")
+	w.say("preparing the repository")
 	if err := t.engine.Prepare(ctx, t.target); err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (b *Backups) backUp(ctx context.Context, w *work) error {
 	var rows int64
 	switch t.subject {
 	case Database:
-		w.say(ctx, "counting rows")
+		w.say("counting rows")
 		n, err := b.noteCounts(ctx)
 		if err != nil {
 			return err
@@ -75,7 +75,7 @@ func (b *Backups) backUp(ctx context.Context, w *work) error {
 	}
 	var point engine.Point
 	err := whileThere(ctx, t.target, func(ctx context.Context) (err error) {
-		point, err = t.engine.Backup(ctx, t.target, req, w.progress(ctx))
+		point, err = t.engine.Backup(ctx, t.target, req, w.progress())
 		return err
 	})
 	if err != nil {
@@ -88,7 +88,7 @@ func (b *Backups) backUp(ctx context.Context, w *work) error {
 	if err := b.beat(ctx); err != nil {
 		return err
 	}
-	w.say(ctx, "reading the repository")
+	w.say("reading the repository")
 	if err := b.readBack(ctx, t, point, rows); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func KitEngines(ctx context.Context, targets []target.Target, c kit.Content, dir
 	if err != nil {
 		return e, err
 	}
-	e.Files, err = restic.New(restic.Options{State: filepath.Join(dir, "recovery-"+restic.Name), Runtime: private, Passphrase: passphrase(restic.Name), Log: log})
+	e.Files, err = restic.New(restic.Options{State: filepath.Join(dir, "recovery-"+restic.Name), Runtime: private, Passphrase: passphrase(restic.Name), Behind: true, Log: log})
 	return e, err
 }
 

@@ -421,8 +421,10 @@ func (x *recovering) newestRow(ctx context.Context, copy *db.DB, _ time.Time) (s
 		return scratch.Inconclusive, "", err
 	case at == nil:
 		return scratch.Inconclusive, "The copy holds no sentinel that would say how far it came.", nil
-	case at.After(x.r.Started):
+	case at.After(x.o.Clock()):
 		return scratch.Fail, "The newest sentinel is of " + stamp(*at) + ", which has not come yet.", nil
+	case at.After(x.r.Started):
+		return scratch.Fail, "The newest sentinel is of " + stamp(*at) + ", later than this recovery began: the node that is recovered still runs, and what it writes from now on is lost. Stop it, and recover again into another directory.", nil
 	}
 	x.r.Recovered = *at
 	return scratch.Pass, "The newest sentinel in the copy is of " + stamp(*at) + ".", nil

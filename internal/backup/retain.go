@@ -37,7 +37,7 @@ func (b *Backups) StartExpire(ctx context.Context, p principal.Principal, in Tar
 // expireAt removes what is older than the retention at one target.
 func (b *Backups) expireAt(ctx context.Context, w *work, dry bool) error {
 	t := w.task
-	w.say(ctx, "removing what is older than the retention")
+	w.say("removing what is older than the retention")
 	points, err := t.engine.Points(ctx, t.target)
 	if err != nil {
 		return err

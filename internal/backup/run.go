@@ -26,6 +26,9 @@ type work struct {
 	do   func(ctx context.Context, w *work) error
 	b    *Backups
 	last time.Time // when progress was last written down
+
+	told  chan struct{} // has one when there is something to write down
+	after func()        // called when the run has ended; may be nil
 }
 
 func (b *Backups) newRun(kind Kind, t task, scheduled bool) *Run {
@@ -102,7 +105,8 @@ const heartbeat = 2 * time.Second
 func (b *Backups) make(ctx context.Context, w *work) {
 	alive, stop := context.WithCancel(ctx)
 	defer stop()
-	go b.every(alive, 30*time.Second, "a run's progress was not written down", func(ctx context.Context) error { return b.hear(ctx, w.snapshot()) })
+	w.told = make(chan struct{}, 1)
+	go b.listen(alive, w)
 	err := ctx.Err()
 	if err == nil {
 		err = func() (err error) {
@@ -117,6 +121,39 @@ func (b *Backups) make(ctx context.Context, w *work) {
 	}
 	stop()
 	b.over(context.WithoutCancel(ctx), w, err)
+	if w.after != nil {
+		w.after()
+	}
+}
+
+// listen writes down how far a run is, whenever it says so and now and then
+// otherwise. The run does not wait for it: what it gives the disk to do keeps
+// every commit waiting.
+func (b *Backups) listen(ctx context.Context, w *work) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.told:
+		case <-tick.C:
+		}
+		err := b.hear(ctx, w.snapshot())
+		if err != nil && ctx.Err() == nil && !failing {
+			b.o.Log.Warn("a run's progress was not written down", "error", err)
+		}
+		failing = err != nil
+	}
+}
+
+// tell has the run's state written down.
+func (w *work) tell() {
+	select {
+	case w.told <- struct{}{}:
+	default: // it is being told, and newer than what was to be told
+	}
 }
 
 // snapshot copies the run for another goroutine.
@@ -135,7 +172,7 @@ func (w *work) change(do func(r *Run)) {
 }
 
 // progress takes what an engine says, and writes it down now and then.
-func (w *work) progress(ctx context.Context) engine.Progress {
+func (w *work) progress() engine.Progress {
 	return func(done, total int64, what string) {
 		now := time.Now()
 		w.change(func(r *Run) { r.Progress = Progress{done, total, what} })
@@ -146,15 +183,15 @@ func (w *work) progress(ctx context.Context) engine.Progress {
 		}
 		w.b.mu.Unlock()
 		if write {
-			_ = w.b.hear(ctx, w.snapshot()) // the next one says more
+			w.tell()
 		}
 	}
 }
 
 // say notes what a run is doing.
-func (w *work) say(ctx context.Context, what string) {
+func (w *work) say(what string) {
 	w.change(func(r *Run) { r.Progress.What = what })
-	_ = w.b.hear(ctx, w.snapshot())
+	w.tell()
 }
 
 const endTimeout = 30 * time.Second

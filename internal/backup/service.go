@@ -87,6 +87,7 @@ type Backups struct {
 	away         map[string]time.Time             // by target: since when it is not there
 	back         map[string]time.Time             // by target: since when it is there again
 	reached      map[string]reach                 // by target: whether its server answers
+	removals     *removals
 	life         context.Context
 	end          context.CancelFunc
 }
@@ -118,7 +119,7 @@ func New(o Options) (*Backups, error) {
 	if len(o.Targets) > 0 && o.Sign == nil {
 		return nil, errors.New("backup: nothing signs the records of drills")
 	}
-	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}, probed: map[string]TargetProbe{}, away: map[string]time.Time{}, back: map[string]time.Time{}, reached: map[string]reach{}}
+	b := &Backups{o: o, began: o.Clock(), cancel: map[uuid.UUID]context.CancelFunc{}, told: map[string]time.Time{}, watched: map[string]watched{}, seen: map[string]space{}, probed: map[string]TargetProbe{}, away: map[string]time.Time{}, back: map[string]time.Time{}, reached: map[string]reach{}, removals: newRemovals()}
 	b.life, b.end = context.WithCancel(context.Background())
 	return b, nil
 }
@@ -195,9 +196,7 @@ func (b *Backups) beat(ctx context.Context) error {
 
 // settle ends what earlier processes left.
 func (b *Backups) settle(ctx context.Context) {
-	if _, err := scratch.Sweep(ctx, b.o.Scratch, b.o.Log); err != nil {
-		b.o.Log.Warn("restored copies that earlier processes left were not removed", "error", err)
-	}
+	b.sweep(ctx)
 	ended, err := b.endStale(ctx)
 	if err != nil {
 		b.o.Log.Warn("interrupted runs were not put in order", "error", err)

@@ -3,8 +3,10 @@ package backup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/missionopsai/foundry/internal/backup/engine"
 	"github.com/missionopsai/foundry/internal/backup/scratch"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -31,7 +33,7 @@ func (b *Backups) StartVerify(ctx context.Context, p principal.Principal, in Tar
 // gone, and segments that are missing.
 func (b *Backups) verify(ctx context.Context, w *work) error {
 	t := w.task
-	w.say(ctx, "reading the repository")
+	w.say("reading the repository")
 	points, err := t.engine.Points(ctx, t.target)
 	if err != nil {
 		return err
@@ -50,19 +52,22 @@ func (b *Backups) verify(ctx context.Context, w *work) error {
 	if len(points) == 0 {
 		wrong = append(wrong, "The repository holds no backup.")
 	}
-	for _, p := range points {
-		if p.Broken != "" {
+	for i, p := range points {
+		// A snapshot stands alone: once there is a whole one after it, one that
+		// is not whole is no loss.
+		mended := p.Type == engine.Snapshot && slices.ContainsFunc(points[i+1:], func(later engine.Point) bool { return later.Broken == "" })
+		if p.Broken != "" && !mended {
 			wrong = append(wrong, fmt.Sprintf("The engine says of %s: %s", p.Label, p.Broken))
 		}
 	}
 	if t.subject == Database && b.o.Archive != nil {
-		w.say(ctx, "looking for gaps in the log")
+		w.say("looking for gaps in the log")
 		if said := b.verifyLog(ctx, t, len(points) > 0); said != "" {
 			wrong = append(wrong, said)
 		}
 	}
-	w.say(ctx, "the engine checks its repository")
-	if err := t.engine.Check(ctx, t.target, w.progress(ctx)); err != nil {
+	w.say("the engine checks its repository")
+	if err := t.engine.Check(ctx, t.target, w.progress()); err != nil {
 		p := problem.From(err)
 		wrong = append(wrong, strings.TrimSpace(p.Detail+" "+p.Mend))
 	}

@@ -397,7 +397,7 @@ func (a *app) awaitJob(ctx context.Context, j *backup.Job) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(100 * time.Millisecond):
 		}
 		if err := a.call(ctx, http.MethodGet, "/api/v1/backup-jobs/"+j.ID.String(), nil, j); err != nil {
 			return err

@@ -34,6 +34,7 @@ type Child struct {
 	Started func(pid int)
 	Stop    syscall.Signal // asks it to stop; zero: SIGTERM
 	Quiet   bool           // Output.Out stays empty: for programs that say much, line by line
+	Behind  bool           // it takes what others leave of the processors, with whatever it starts
 }
 
 // Output is what a program wrote: all of its standard output, up to 64 MiB,
@@ -56,11 +57,28 @@ const (
 
 // Run runs the program to its end. When ctx ends first the whole process
 // group is asked to stop, then killed, and the error is the context's cause.
-func (c Child) Run(ctx context.Context) (Output, error) {
+func (c Child) Run(ctx context.Context) (out Output, err error) {
 	// The kernel ends the child when the thread that started it ends
 	// (prctl(2), PR_SET_PDEATHSIG): it has to live as long as the child.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if !c.Behind {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		return c.run(ctx)
+	}
+	// A child has the priority of the thread that starts it. Who lowered that
+	// may not raise it again: the thread ends with its goroutine.
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread()
+		YieldProcessor()
+		out, err = c.run(ctx)
+	}()
+	<-ended
+	return out, err
+}
+
+func (c Child) run(ctx context.Context) (Output, error) {
 	if ctx.Err() != nil {
 		return Output{Exit: -1}, context.Cause(ctx)
 	}

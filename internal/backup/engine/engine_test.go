@@ -198,3 +198,25 @@ func TestSecretsAreKeptFromDisks(t *testing.T) {
 		t.Errorf("a directory of everybody: %v", err)
 	}
 }
+
+func TestAChildThatStaysBehindLowersNobodyElsesPriority(t *testing.T) {
+	priority := func(c engine.Child) string {
+		t.Helper()
+		out, err := c.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out.Out))
+	}
+	own := priority(shell("nice"))
+	behind := shell("sh -c nice") // what it starts too
+	behind.Behind = true
+	for range 3 {
+		if got := priority(behind); got == own && own != "19" { // there is nothing lower
+			t.Errorf("its niceness is %s, that of others %s", got, own)
+		}
+		if got := priority(shell("nice")); got != own {
+			t.Errorf("afterwards another has the niceness %s, before %s", got, own)
+		}
+	}
+}

@@ -102,7 +102,12 @@ func (e *Engine) restoreInto(to, side string, point engine.Point) (args []string
 	if err := e.o.Account.Reaches(to); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{side, filepath.Join(side, "lock"), filepath.Join(side, "log"), filepath.Join(side, "spool")} {
+	// The segment that a replay before this restore had last may be a file that
+	// its server has written to since, for its own log.
+	if err := os.RemoveAll(filepath.Join(side, lastName)); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{side, filepath.Join(side, "lock"), filepath.Join(side, "log"), filepath.Join(side, "spool"), filepath.Join(side, lastName)} {
 		if err := e.o.Account.Mkdir(dir); err != nil {
 			return nil, err
 		}
@@ -141,15 +146,26 @@ func complete(to string) error {
 	return nil
 }
 
+// lastName is a directory for the segment that was fetched last.
+const lastName = "last"
+
 // restoreCommand fetches a segment for a replay. Asynchronous, so that the
 // replay does not wait for each.
+//
+// At the end of the log PostgreSQL asks twice more for the segment that it was
+// given last (access/transam/xlogrecovery.c, FinishWalRecovery), and pgBackRest
+// has thrown it out of its spool by then: each time costs as much as many
+// segments. It is kept as a link, which costs nothing for the others, and given
+// as a copy.
 func (e *Engine) restoreCommand(c conf, to, side string) string {
 	var b strings.Builder
+	last := shellQuote(filepath.Join(side, lastName) + "/")
+	b.WriteString("if [ -f " + last + "%f ] && cp " + last + `%f "%p"; then exit 0; fi; `)
 	for _, a := range []string{e.o.Program, "--config=" + c.path, "--stanza=" + stanza, "--pg1-path=" + to, "--archive-async", "--lock-path=" + filepath.Join(side, "lock"),
 		"--log-path=" + filepath.Join(side, "log"), "--spool-path=" + filepath.Join(side, "spool"), "--log-level-console=off", "--log-level-stderr=error", "archive-get"} {
 		b.WriteString(shellQuote(a) + " ")
 	}
-	return b.String() + `%f "%p"`
+	return b.String() + `%f "%p" && { rm -f ` + last + `*; ln "%p" ` + last + "%f; true; }"
 }
 
 // settingQuote is what stands between the quotes of a PostgreSQL setting;

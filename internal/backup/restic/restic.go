@@ -40,6 +40,7 @@ type Options struct {
 	Runtime    *engine.Runtime
 	Passphrase engine.Passphrase
 	Processes  int           // processors it may use; 0: 2
+	Behind     bool          // it takes what others leave of the processors: it is not what people wait for
 	Sample     string        // of the packs that Check reads whole, as in restic's --read-data-subset; empty: 10%
 	Patience   time.Duration // with a target that is away; 0: two minutes
 	Stall      time.Duration // without a byte of progress; 0: ten minutes

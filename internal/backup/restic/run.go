@@ -58,7 +58,7 @@ func (s *session) start(ctx context.Context, c command) (engine.Output, error) {
 	defer stop()
 	var note *runNote
 	child := engine.Child{
-		Path: s.program, Args: slices.Concat(s.args, c.args), Env: s.env, Dir: c.dir, Redact: s.redact, Quiet: c.quiet, Stop: syscall.SIGINT,
+		Path: s.program, Args: slices.Concat(s.args, c.args), Env: s.env, Dir: c.dir, Redact: s.redact, Quiet: c.quiet, Behind: s.e.o.Behind, Stop: syscall.SIGINT,
 		Line: w.said,
 		Started: func(pid int) {
 			if c.locks {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/missionopsai/foundry/internal/backup/engine"
 )
 
 // Pages reads every page of a data directory and compares it with its checksum.
@@ -95,7 +97,7 @@ func (p *Pages) quitting() bool {
 // priority.
 func (p *Pages) along() {
 	runtime.LockOSThread()
-	yieldProcessor()
+	engine.YieldProcessor()
 	buffer := make([]byte, readBytes)
 	for {
 		files, _ := p.list() // it is being written: errors count at the end

@@ -75,6 +75,9 @@ func (p *Place) Remove(ctx context.Context) error {
 	return errors.Join(err, p.owner.Close())
 }
 
+// Leave gives the place up with everything in it: Sweep removes it.
+func (p *Place) Leave() error { return p.owner.Close() }
+
 func remove(ctx context.Context, dir string) error {
 	if err := db.RemoveRestored(ctx, dir); err != nil {
 		return err
