@@ -12,6 +12,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +27,8 @@ import (
 type Options struct {
 	Member  *member.Member
 	Plan    func() *plan.File // in force; may be nil, and may return nil
-	Env     probe.Env         // Control is added to: peers show that there is a network
-	History *probe.History    // may be nil
+	Env     probe.Env
+	History *probe.History // may be nil
 
 	// Look says how a node of the fleet is looked at beside its own Foundry's
 	// door: by HTTPS, by SSH. A way that never worked accuses nobody.
@@ -124,7 +126,7 @@ func (s *Service) Replan() error {
 		specs = probe.FromPlan(p, s.m.Name())
 	}
 	s.mu.Lock()
-	s.subjects = subjectsOf(p)
+	s.subjects = subjectsOf(p, slices.Sorted(maps.Keys(s.nodes)))
 	for _, n := range s.nodes {
 		specs = append(specs, s.looks(n)...)
 	}

@@ -15,7 +15,6 @@ import (
 type sight struct {
 	verdict.Observation
 	planned bool        // by the runner, rather than by this service
-	worked  bool        // it has worked since this node looks
 	changes []time.Time // within the window
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/fleet/probe"
 	"github.com/missionopsai/foundry/internal/fleet/verdict"
 	"github.com/missionopsai/foundry/internal/plan"
 )
@@ -12,25 +13,22 @@ import (
 // plan says: two kinds of signal have to fail more than once.
 const quickest = 10 * time.Second
 
-// subjectsOf lists the functions of a plan that somebody looks at.
-func subjectsOf(p *plan.File) (out []verdict.Subject) {
+// subjectsOf lists the functions of a plan, and who of the fleet looks at each.
+func subjectsOf(p *plan.File, nodes []string) (out []verdict.Subject) {
 	if p == nil {
 		return nil
 	}
-	for _, f := range p.Functions {
-		s := verdict.Subject{Name: verdict.Function(f.Name), Hosts: slices.Clone(f.Host), Confirm: confirmWithin(p, append([]string{f.Name}, f.Host...))}
-		for _, pr := range f.Probes {
-			if len(pr.From) == 0 {
-				s.From = nil
-				break
-			}
-			for _, from := range pr.From {
-				if !slices.Contains(s.From, from) {
-					s.From = append(s.From, from)
-				}
+	from := map[string][]string{}
+	for _, node := range nodes {
+		for _, spec := range probe.FromPlan(p, node) {
+			if by := from[spec.Function]; !slices.Contains(by, node) {
+				from[spec.Function] = append(by, node)
 			}
 		}
-		out = append(out, s)
+	}
+	for _, f := range p.Functions {
+		out = append(out, verdict.Subject{Name: verdict.Function(f.Name), Hosts: slices.Clone(f.Host), From: from[f.Name],
+			Confirm: confirmWithin(p, append([]string{f.Name}, f.Host...))})
 	}
 	return out
 }
