@@ -26,6 +26,7 @@ notify evidence
 fleet
 backup inference
 gateway governance
+continuity
 api console
 daemon
 cli
@@ -62,6 +63,12 @@ survivor
 fleet
 `
 
+// continuityParts lists the packages inside continuity, by the same rule.
+const continuityParts = `
+dns
+continuity
+`
+
 // planParts lists the packages inside plan, by the same rule.
 const planParts = `
 plan
@@ -84,6 +91,9 @@ func TestNoPackageImportsUpwards(t *testing.T) {
 		t.Error(bad)
 	}
 	for _, bad := range check("fleet", fleetParts, 1) {
+		t.Error(bad)
+	}
+	for _, bad := range check("continuity", continuityParts, 1) {
 		t.Error(bad)
 	}
 	for _, bad := range check("plan", planParts, 1) {
