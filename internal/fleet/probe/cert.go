@@ -73,15 +73,15 @@ func (l *look) secure(ctx context.Context, conn net.Conn, a asked) (*tls.Conn, e
 		return nil, judged
 	}
 	code, why := classify(err)
-	var alert tls.AlertError
+	var alert *net.OpError // crypto/tls keeps the type of an alert to itself
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &record):
 		return nil, failed(Protocol, "%s does not speak TLS.", l.t.place())
-	case errors.As(err, &alert) && alert == 70, strings.Contains(err.Error(), "unsupported protocol version"): // protocol_version (RFC 8446 section 6.2)
+	case strings.Contains(err.Error(), "protocol version not supported"), strings.Contains(err.Error(), "unsupported protocol version"):
 		return nil, failed(TLSVersion, "%s does not offer %s or newer.", l.t.place(), tls.VersionName(a.min))
-	case errors.As(err, &alert):
-		return nil, failed(TLSFailed, "%s broke the TLS handshake off: %s.", l.t.place(), clean(alert.Error(), 80))
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return nil, failed(TLSFailed, "%s broke the TLS handshake off: %s.", l.t.place(), clean(strings.TrimPrefix(alert.Err.Error(), "tls: "), 80))
 	case code == Protocol:
 		return nil, failed(TLSFailed, "The TLS handshake with %s failed.", l.t.place())
 	}

@@ -97,7 +97,7 @@ func readURL(address string, schemes ...string) (*url.URL, error) {
 	case err != nil || u.Opaque != "" || u.Scheme == "":
 		return nil, errors.New("this is no URL") // the parser's own words repeat what was written
 	case !slices.Contains(schemes, u.Scheme):
-		return nil, fmt.Errorf("%s:// is not looked at; %s:// is", clean(u.Scheme, 20), strings.Join(schemes, ":// and "))
+		return nil, fmt.Errorf("%s:// is not looked at, but %s://", clean(u.Scheme, 20), strings.Join(schemes, "://, "))
 	case u.User != nil && (u.Scheme != "ssh" || func() bool { _, secret := u.User.Password(); return secret }()):
 		return nil, errors.New("the URL has a credential in it, and results would show it")
 	case u.Fragment != "" || strings.Contains(address, "#"):
@@ -179,11 +179,15 @@ func postgresAddress(t *Target, address string) (err error) {
 	if strings.HasPrefix(address, "/") {
 		t.Host = address
 		if i := strings.LastIndexByte(address, ':'); i > 0 {
-			n, err := strconv.ParseUint(address[i+1:], 10, 16)
+			digits, database, has := strings.Cut(address[i+1:], "/")
+			n, err := strconv.ParseUint(digits, 10, 16)
 			if err != nil || n == 0 {
-				return fmt.Errorf("%q is no port", clean(address[i+1:], 20))
+				return fmt.Errorf("%q is no port", clean(digits, 20))
 			}
-			t.Host, t.Port = address[:i], uint16(n)
+			if has && !dbForm.MatchString(database) {
+				return fmt.Errorf("%q is no name of a database", clean(database, 80))
+			}
+			t.Host, t.Port, t.Rest = address[:i], uint16(n), database
 		}
 		if path.Clean(t.Host) != t.Host || t.Host == "/" || strings.Contains(t.Host, ",") {
 			return errors.New("this is no directory of a socket")

@@ -202,6 +202,11 @@ func (g *gitRun) run(ctx context.Context, dir string, args ...string) (*gitOutpu
 // than a result should.
 func (l *look) gitFailed(ctx context.Context, out *gitOutput) finding {
 	said := strings.ToLower(out.stderr.String())
+	for _, own := range []string{l.t.URL.String(), l.t.URL.Path, l.t.URL.Host} { // names say nothing of causes
+		if own != "" {
+			said = strings.ReplaceAll(said, strings.ToLower(own), "…")
+		}
+	}
 	has := func(words ...string) bool {
 		for _, w := range words {
 			if strings.Contains(said, w) {
@@ -215,11 +220,11 @@ func (l *look) gitFailed(ctx context.Context, out *gitOutput) finding {
 		return bad(Timeout, "%s did not answer in time.", l.t.place())
 	case has("couldn't find remote ref", "could not find remote ref"):
 		return bad(NoRef, "%s answers, but does not have what is asked for.", l.t.place())
-	case has("ssl certificate", "certificate verif", "server certificate", "tls"):
+	case has("ssl certificate", "certificate verif", "server certificate"):
 		return bad(BadCert, "The certificate of %s is not good.", l.t.place())
 	case has("host key verification failed"):
 		return bad(HostKey, "%s has another key than the one that is pinned.", l.t.place())
-	case has("authentication failed", "could not read username", "permission denied", "403", "401"):
+	case has("authentication failed", "could not read username", "permission denied", "error: 403", "error: 401"):
 		return bad(Credentials, "%s refuses what this node signs in with.", l.t.place())
 	case has("connection refused", "failed to connect", "couldn't connect"):
 		return bad(Refused, "%s cannot be connected to.", l.t.place())

@@ -69,7 +69,7 @@ var grammars = []*Grammar{
 		{"tls", "implicit on port 465, starttls elsewhere", "implicit, starttls or none", oneOf("implicit", "starttls", "none")},
 		{"min", "1.2", "lowest version of TLS that may be chosen: 1.2 or 1.3", oneOf("1.2", "1.3")},
 		wordDays, wordName, wordIP}},
-	{Kind: PostgreSQL, Address: "HOST[:PORT][/DATABASE] or /SOCKET-DIR[:PORT]", Says: "a database: whether it answers, can be written, or how far it follows; without a login only that it answers", Example: "node-1:5432/app role=standby lag=30s", form: postgresAddress, port: 5432, timeout: 3, Words: []Word{
+	{Kind: PostgreSQL, Address: "HOST[:PORT][/DATABASE] or /SOCKET-DIR[:PORT[/DATABASE]]", Says: "a database: whether it answers, can be written, or how far it follows; without a login only that it answers", Example: "node-1:5432/app role=standby lag=30s", form: postgresAddress, port: 5432, timeout: 3, Words: []Word{
 		{"role", "any", "primary, standby or any; any but with a login means that it answers queries", oneOf("primary", "standby", "any")},
 		{"lag", "", "time that a standby may be behind", span},
 		{"bytes", "", "size, such as 16MB, that a standby may have received and not replayed", size},

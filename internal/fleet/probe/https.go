@@ -87,12 +87,11 @@ func (l *look) everyAddress(ctx context.Context, u *url.URL, p place) finding {
 
 // answer is what a server said.
 type answer struct {
-	status    int
-	location  string
-	hasLength bool
-	body      []byte
-	cut       bool // there is more than was read
-	readErr   error
+	status   int
+	location string
+	body     []byte
+	cut      bool // there is more than was read
+	readErr  error
 }
 
 // get asks once for a page.
@@ -180,13 +179,13 @@ func (l *look) redirect(from *url.URL, a answer) (*url.URL, finding) {
 		return nil, finding{}
 	}
 	to, err := from.Parse(a.location)
-	if err != nil || a.location == "" || to.Host == "" {
+	if err != nil || a.location == "" || to.Host == "" && to.Opaque == "" {
 		return nil, bad(BadRedirect, "%s redirects to no address.", l.t.place())
 	}
 	to.Fragment, to.User = "", nil
 	l.fact("redirect_host", to.Host)
 	switch same := strings.EqualFold(to.Hostname(), from.Hostname()) && (urlPort(to) == urlPort(from) || from.Scheme == "http" && to.Scheme == "https"); {
-	case to.Scheme != "https" && to.Scheme != "http":
+	case to.Scheme != "https" && to.Scheme != "http" || to.Host == "":
 		return nil, bad(BadRedirect, "%s redirects to something that is no page.", l.t.place())
 	case from.Scheme == "https" && to.Scheme != "https":
 		return nil, bad(BadRedirect, "%s redirects from https to http.", l.t.place())

@@ -55,6 +55,8 @@ func classify(err error) (Code, string) {
 		return NoName, "the resolver could not answer"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), errors.As(err, &ne) && ne.Timeout():
 		return Timeout, "no answer in time"
+	case errors.Is(err, syscall.ENOENT):
+		return NoName, "it is not there"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Refused, "the connection was refused"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.ENETDOWN), errors.Is(err, syscall.EHOSTDOWN):

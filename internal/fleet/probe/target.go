@@ -190,10 +190,15 @@ func (t Target) place() string {
 		u := *t.URL
 		u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = "", "", "", false
 		return u.String()
-	case t.Kind == PostgreSQL && strings.HasPrefix(t.Host, "/"):
-		return t.Host + ":" + strconv.Itoa(int(t.Port))
-	case t.Kind == PostgreSQL && t.Rest != "":
-		return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))) + "/" + t.Rest
+	case t.Kind == PostgreSQL:
+		place := net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
+		if strings.HasPrefix(t.Host, "/") {
+			place = t.Host + ":" + strconv.Itoa(int(t.Port))
+		}
+		if t.Rest != "" {
+			place += "/" + t.Rest
+		}
+		return place
 	case t.Host != "" && t.Port != 0:
 		return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
 	case t.Host != "":
@@ -265,7 +270,7 @@ func sentence(err error) string {
 	if s == "" {
 		return ""
 	}
-	if s[0] >= 'a' && s[0] <= 'z' && !strings.Contains(strings.SplitN(s, " ", 2)[0], "=") {
+	if s[0] >= 'a' && s[0] <= 'z' && !strings.ContainsAny(strings.SplitN(s, " ", 2)[0], "=/") {
 		s = strings.ToUpper(s[:1]) + s[1:]
 	}
 	if !strings.HasSuffix(s, ".") {
