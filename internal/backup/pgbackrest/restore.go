@@ -159,13 +159,14 @@ const lastName = "last"
 // as a copy.
 func (e *Engine) restoreCommand(c conf, to, side string) string {
 	var b strings.Builder
-	last := shellQuote(filepath.Join(side, lastName) + "/")
-	b.WriteString("if [ -f " + last + "%f ] && cp " + last + `%f "%p"; then exit 0; fi; `)
+	name, body := shellQuote(filepath.Join(side, lastName, "name")), shellQuote(filepath.Join(side, lastName, "segment"))
+	b.WriteString("n=; [ -f " + name + " ] && read -r n < " + name + "; if [ \"$n\" = %f ] && cp " + body + ` "%p"; then exit 0; fi; `)
 	for _, a := range []string{e.o.Program, "--config=" + c.path, "--stanza=" + stanza, "--pg1-path=" + to, "--archive-async", "--lock-path=" + filepath.Join(side, "lock"),
 		"--log-path=" + filepath.Join(side, "log"), "--spool-path=" + filepath.Join(side, "spool"), "--log-level-console=off", "--log-level-stderr=error", "archive-get"} {
 		b.WriteString(shellQuote(a) + " ")
 	}
-	return b.String() + `%f "%p" && { rm -f ` + last + `*; ln "%p" ` + last + "%f; true; }"
+	// Without a name there is none: no moment has the name of another's segment.
+	return b.String() + `%f "%p" && { : > ` + name + `; ln -f "%p" ` + body + " && echo %f > " + name + "; true; }"
 }
 
 // settingQuote is what stands between the quotes of a PostgreSQL setting;

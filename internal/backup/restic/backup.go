@@ -202,8 +202,9 @@ func (s *session) backup(ctx context.Context, sources, tags []string, size stats
 		s.e.o.Log.Info("files were gone before they could be backed up", "target", s.t.Name, "files", c.missed)
 	}
 	if err := doubt(&c, size, out.Exit); err != nil {
-		point.Broken = err.Detail
-		return point, err
+		marked := s.markIncomplete(ctx, point)
+		marked.Broken = err.Detail
+		return marked, err
 	}
 	p.Tell(point.Bytes, point.Bytes, "backed up")
 	return point, nil
@@ -224,6 +225,32 @@ func (s *session) unfinished(ctx context.Context, p engine.Progress) (finished f
 		s.e.o.Log.Warn("the beginning of a backup could not be noted", "target", s.t.Name, "cause", err)
 	}
 	return func() { _ = os.Remove(mark) }, nil
+}
+
+// tagIncomplete marks a snapshot that is not whole: the list of snapshots does
+// not tell it from others, and the last good one must not be expired for it.
+const tagIncomplete = "foundry-incomplete"
+
+// markIncomplete marks a snapshot in the repository, where every later run and
+// a bare machine see it. restic stores a copy with the mark and removes the
+// other, which a target that only takes may refuse: points marks both.
+func (s *session) markIncomplete(ctx context.Context, p engine.Point) engine.Point {
+	_, err := s.run(ctx, command{op: opExpire, args: []string{"tag", "--add", tagIncomplete, p.Label}, locks: true})
+	if err != nil && !unwritable(err) {
+		s.e.o.Log.Error("a backup that is not whole could not be marked: until it expires it looks whole", "target", s.t.Name, "label", p.Label, "cause", err)
+		return p
+	}
+	points, err := s.points(ctx)
+	if err != nil {
+		return p
+	}
+	for _, other := range points {
+		if other.Started.Equal(p.Started) && other.Broken != "" {
+			other.Stored, other.Stopped = p.Stored, p.Stopped
+			return other
+		}
+	}
+	return p
 }
 
 // doubt finds what an exit code does not say.
@@ -262,9 +289,19 @@ func (s *session) points(ctx context.Context) ([]engine.Point, error) {
 	if err != nil {
 		return nil, problem.New(problem.Upstream, "engine-answer", "What restic lists cannot be read.").WithMend("Is it a newer version? Foundry is tested with 0.14.").Wrap(err)
 	}
+	marked := map[string]bool{}
+	for _, one := range all {
+		if slices.Contains(one.Tags, tagIncomplete) {
+			marked[one.ID], marked[one.Original] = true, true
+		}
+	}
 	points := make([]engine.Point, 0, len(all))
 	for _, one := range all {
-		points = append(points, s.point(one))
+		p := s.point(one)
+		if marked[one.ID] {
+			p.Broken = "Some files could not be read when it was made; the others are in it."
+		}
+		points = append(points, p)
 	}
 	return points, nil
 }
@@ -300,15 +337,18 @@ func (s *session) noPoint() error {
 		WithMend("`foundry backup list` names those that there are.")
 }
 
-// newest returns the newest snapshot that is not younger than a time.
+// newest returns the newest snapshot that is not younger than a time: a whole
+// one, where there is one.
 func (s *session) newest(ctx context.Context, at time.Time) (engine.Point, error) {
 	points, err := s.points(ctx)
 	if err != nil {
 		return engine.Point{}, err
 	}
-	for _, p := range slices.Backward(points) {
-		if at.IsZero() || !p.Started.After(at) {
-			return p, nil
+	for _, broken := range []bool{false, true} {
+		for _, p := range slices.Backward(points) {
+			if (p.Broken == "" || broken) && (at.IsZero() || !p.Started.After(at)) {
+				return p, nil
+			}
 		}
 	}
 	if len(points) > 0 {

@@ -3,6 +3,7 @@ package restic
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -38,11 +39,17 @@ func (s *session) expire(ctx context.Context, r engine.ExpireRequest) (engine.Ex
 	if s.t.Lock != nil && s.t.Lock.Mode == target.AppendOnly {
 		plan.KeptByLock, plan.Gone = plan.Gone, nil
 	}
-	if r.DryRun || len(plan.Gone) == 0 {
+	if r.DryRun {
 		return plan, nil
+	}
+	if len(plan.Gone) == 0 {
+		return plan, s.finishPrune(ctx)
 	}
 	if err := r.Plan(plan.Gone); err != nil {
 		return engine.Expired{}, err
+	}
+	if err := os.WriteFile(s.unpruned(), nil, 0o600); err != nil {
+		s.e.o.Log.Warn("the beginning of an expiry could not be noted", "target", s.t.Name, "cause", err)
 	}
 	args := append([]string{"forget"}, plan.Gone...)
 	_, err = s.run(ctx, command{op: opExpire, args: args, locks: true})
@@ -63,19 +70,47 @@ func (s *session) expire(ctx context.Context, r engine.ExpireRequest) (engine.Ex
 	if len(plan.Gone) == 0 {
 		return plan, nil
 	}
-	// Space comes free now; a prune that is killed loses nothing, the next goes on.
-	_, err = s.run(ctx, command{op: opExpire, args: []string{"prune", "--max-unused", "5%"}, locks: true})
-	return plan, err
+	return plan, s.prune(ctx)
 }
 
-// choose decides what goes. Of what is older than r.Before the newest stays:
-// the oldest moment that is promised is restored from it, and where nothing is
-// younger it is the last good one.
+// unpruned is a note that snapshots were forgotten whose space is not free yet.
+func (s *session) unpruned() string {
+	return strings.TrimSuffix(s.e.notesOf(s.t), ".pid") + ".unpruned"
+}
+
+// prune frees the space of what was forgotten. One that is killed loses
+// nothing: its note stays, and the next expiry goes on.
+func (s *session) prune(ctx context.Context) error {
+	if _, err := s.run(ctx, command{op: opExpire, args: []string{"prune", "--max-unused", "5%"}, locks: true}); err != nil {
+		return err
+	}
+	_ = os.Remove(s.unpruned())
+	return nil
+}
+
+// finishPrune frees the space that an expiry which was killed did not.
+func (s *session) finishPrune(ctx context.Context) error {
+	if _, err := os.Lstat(s.unpruned()); err != nil {
+		return nil
+	}
+	return s.prune(ctx)
+}
+
+// choose decides what goes. Of what is older than r.Before the newest whole one
+// stays, and what came after it: the oldest moment that is promised is restored
+// from it, and where nothing is younger it is the last good one.
 func choose(points []engine.Point, r engine.ExpireRequest) (e engine.Expired) {
 	var old []engine.Point
 	for _, p := range points {
 		if p.Started.Before(r.Before) {
 			old = append(old, p)
+		}
+	}
+	last := len(old) - 1
+	for i := last; i >= 0; i-- {
+		if old[i].Broken == "" {
+			last = i
+			break
 		}
 	}
 	for i, p := range old {
@@ -84,7 +119,7 @@ func choose(points []engine.Point, r engine.ExpireRequest) (e engine.Expired) {
 			return len(held) >= 8 && (strings.HasPrefix(p.Label, held) || strings.HasPrefix(held, p.Label))
 		}):
 			e.KeptByHold = append(e.KeptByHold, p.Label)
-		case i == len(old)-1:
+		case i >= last:
 			e.KeptForChain = append(e.KeptForChain, p.Label)
 		default:
 			e.Gone = append(e.Gone, p.Label)

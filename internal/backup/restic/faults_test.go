@@ -505,24 +505,158 @@ func TestANoteOfARunTellsItFromWhateverHasItsProcessIdLater(t *testing.T) {
 	kept(t, e, at, source)
 }
 
+// waitFor waits until something is so.
+func waitFor(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !is(); {
+		if time.Now().After(end) {
+			t.Fatalf("in vain: %s", what)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
 func TestAnExpiryWaitsForARestoreThatEndsSoon(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
+	dir, state := t.TempDir(), ""
+	begun, on := filepath.Join(dir, "begun"), filepath.Join(dir, "on")
+	e := newEngine(t, fake(t, `case " $* " in *" restore "*) : > `+begun+`; while [ ! -e `+on+` ]; do sleep 0.02; done ;; esac; exec restic "$@"`),
+		func(o *restic.Options) { state = o.State })
 	at := disk(t)
 	must(t, e.Prepare(t.Context(), at))
 	source := tree(t, "x")
 	kept(t, e, at, source)
 	kept(t, e, at, source)
-	expired := make(chan error, 1)
-	var once sync.Once
-	_, err := e.Restore(t.Context(), at, engine.RestoreRequest{To: filepath.Join(t.TempDir(), "copy")}, func(int64, int64, string) {
-		once.Do(func() {
-			go func() {
-				_, err := e.Expire(context.WithoutCancel(t.Context()), at, engine.ExpireRequest{Before: time.Now().Add(time.Hour)})
-				expired <- err
-			}()
-		})
+	restored, expired := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := e.Restore(t.Context(), at, engine.RestoreRequest{To: filepath.Join(dir, "copy")}, nil)
+		restored <- err
+	}()
+	waitFor(t, "the restore to begin", func() bool { return there(begun) })
+	go func() {
+		_, err := e.Expire(context.WithoutCancel(t.Context()), at, engine.ExpireRequest{Before: time.Now().Add(time.Hour)})
+		expired <- err
+	}()
+	// It holds the lock of whoever writes, and cannot have that of those who read.
+	var early error
+	waitFor(t, "the expiry to begin", func() bool {
+		select {
+		case early = <-expired:
+			return true
+		default:
+		}
+		f, err := os.Open(filepath.Join(state, "runs", at.Name+"-"+restic.Name+".write.lock"))
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 	})
+	if early != nil {
+		t.Errorf("the expiry did not wait: %v", early)
+	}
+	must(t, os.WriteFile(on, nil, 0o600))
+	must(t, <-restored)
+	if early == nil {
+		must(t, <-expired)
+	}
+}
+
+// A snapshot that is not whole is marked where a bare machine sees it, and is
+// never the last good one.
+func TestABackupThatIsNotWholeIsNeverTheLastGoodOne(t *testing.T) {
+	t.Parallel()
+	at := disk(t)
+	e := newEngine(t)
+	must(t, e.Prepare(t.Context(), at))
+	source := tree(t, "x")
+	good := kept(t, e, at, source)
+	unreadable := `case " $* " in *" backup "*) restic "$@"; exit 3 ;; *) exec restic "$@" ;; esac`
+	made, err := newEngine(t, fake(t, unreadable)).Backup(t.Context(), at, engine.BackupRequest{Sources: []string{source}}, nil)
+	refuses(t, err, "engine-incomplete")
+	elsewhere := newEngine(t) // it has never heard of that
+	points, err := elsewhere.Points(t.Context(), at)
 	must(t, err)
-	must(t, <-expired)
+	if len(points) != 2 || points[0].Label != good.Label || points[0].Broken != "" || points[1].Label != made.Label || points[1].Broken == "" || points[1].Bytes != good.Bytes {
+		t.Fatalf("points %+v; made %+v", points, made)
+	}
+	done, err := elsewhere.Restore(t.Context(), at, engine.RestoreRequest{To: filepath.Join(t.TempDir(), "newest")}, nil)
+	must(t, err)
+	if done.Point.Label != good.Label {
+		t.Errorf("restored %s, want the newest that is whole, %s", done.Point.Label, good.Label)
+	}
+	gone, err := elsewhere.Expire(t.Context(), at, engine.ExpireRequest{Before: time.Now().Add(time.Hour)})
+	must(t, err)
+	if len(gone.Gone) != 0 || !slices.Contains(gone.KeptForChain, good.Label) {
+		t.Errorf("expired %+v", gone)
+	}
+	last := kept(t, e, at, source)
+	gone, err = elsewhere.Expire(t.Context(), at, engine.ExpireRequest{Before: time.Now().Add(time.Hour)})
+	must(t, err)
+	if !slices.Equal(gone.Gone, []string{good.Label, made.Label}) || !slices.Equal(gone.KeptForChain, []string{last.Label}) {
+		t.Errorf("after a whole one: %+v", gone)
+	}
+}
+
+// A target that only takes keeps the snapshot without the mark, too.
+func TestAMarkThatCannotTakeThePlaceOfTheUnmarkedCountsForBoth(t *testing.T) {
+	t.Parallel()
+	at := disk(t)
+	refusing := `case " $* " in *" backup "*) restic "$@"; exit 3 ;;
+*" tag "*) cp -r ` + at.Path + `/restic/snapshots ` + at.Path + `/before; restic "$@"; cp -n ` + at.Path + `/before/* ` + at.Path + `/restic/snapshots/; echo 'Fatal: blob not removed, server response: 403 Forbidden (403)' >&2; exit 1 ;;
+*) exec restic "$@" ;; esac`
+	e := newEngine(t)
+	must(t, e.Prepare(t.Context(), at))
+	source := tree(t, "x")
+	_, err := newEngine(t, fake(t, refusing)).Backup(t.Context(), at, engine.BackupRequest{Sources: []string{source}}, nil)
+	refuses(t, err, "engine-incomplete")
+	points, err := e.Points(t.Context(), at)
+	must(t, err)
+	if len(points) != 2 || points[0].Broken == "" || points[1].Broken == "" {
+		t.Errorf("%+v", points)
+	}
+}
+
+// An expiry that was killed when it had forgotten, and not yet freed, is
+// finished by the next, though that finds nothing that is too old.
+func TestTheSpaceThatAKilledExpiryLeftIsFreedByTheNext(t *testing.T) {
+	t.Parallel()
+	at, state := disk(t), t.TempDir()
+	same := func(o *restic.Options) { o.State = state }
+	e := newEngine(t, same)
+	must(t, e.Prepare(t.Context(), at))
+	source := tree(t, "x")
+	noise(t, source, "large", 4<<20)
+	kept(t, e, at, source)
+	noise(t, source, "large", 4<<20)
+	kept(t, e, at, source)
+	size := func() (n int64) {
+		for _, path := range packs(t, at) {
+			info, err := os.Stat(path)
+			must(t, err)
+			n += info.Size()
+		}
+		return n
+	}
+	r := engine.ExpireRequest{Before: time.Now().Add(time.Hour)}
+	killed := newEngine(t, same, fake(t, `case " $* " in *" prune "*) kill -KILL $$ ;; *) exec restic "$@" ;; esac`))
+	gone, err := killed.Expire(t.Context(), at, r)
+	refuses(t, err, "engine-killed")
+	if len(gone.Gone) != 1 || size() < 8<<20 {
+		t.Fatalf("forgotten %v, %d bytes", gone.Gone, size())
+	}
+	again, err := e.Expire(t.Context(), at, r)
+	must(t, err)
+	if len(again.Gone) != 0 || size() > 6<<20 {
+		t.Errorf("forgotten %v, %d bytes", again.Gone, size())
+	}
+	// Once, and not every day anew.
+	never := newEngine(t, same, fake(t, `case " $* " in *" prune "*) exit 9 ;; *) exec restic "$@" ;; esac`))
+	_, err = never.Expire(t.Context(), at, r)
+	must(t, err)
 }

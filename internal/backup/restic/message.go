@@ -61,6 +61,8 @@ type snapshot struct {
 	Host  string    `json:"hostname"`
 	Paths []string  `json:"paths"`
 	Tags  []string  `json:"tags"`
+	// Original is the snapshot of which this is a copy with other tags.
+	Original string `json:"original"`
 }
 
 // parseSnapshots reads the list, oldest first.

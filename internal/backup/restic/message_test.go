@@ -1,6 +1,7 @@
 package restic
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,15 @@ func TestOfWhatIsTooOldTheNewestAndTheHeldStay(t *testing.T) {
 	e := choose(points, engine.ExpireRequest{Before: at(3), Held: []string{"aaaaaaaaaaaaaaaa", "", "b"}})
 	if len(e.Gone) != 0 || len(e.KeptByHold) != 1 || len(e.KeptForChain) != 1 || e.KeptForChain[0] != points[1].Label {
 		t.Errorf("%+v", e)
+	}
+	points[1].Broken, points[2].Broken = "not whole", "not whole"
+	e = choose(points, engine.ExpireRequest{Before: at(4)})
+	if len(e.Gone) != 0 || !slices.Equal(e.KeptForChain, []string{points[0].Label, points[1].Label, points[2].Label}) {
+		t.Errorf("with two that are not whole: %+v", e)
+	}
+	points[0].Broken = "not whole"
+	if e := choose(points, engine.ExpireRequest{Before: at(4)}); len(e.Gone) != 2 || !slices.Equal(e.KeptForChain, []string{points[2].Label}) {
+		t.Errorf("with none that is whole: %+v", e)
 	}
 	if e := choose(points, engine.ExpireRequest{Before: at(1)}); len(e.Gone)+len(e.KeptForChain)+len(e.KeptByHold) != 0 {
 		t.Errorf("with none too old: %+v", e)
