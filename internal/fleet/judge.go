@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/fleet/verdict"
 )
@@ -77,7 +78,7 @@ func (s *Service) Ruled(subject string) (verdict.Verdict, bool) {
 }
 
 func (s *Service) judging(ctx context.Context) {
-	every(ctx, s.o.Every/2, s.kick, func() {
+	every(ctx, s.o.Every, s.kick, func() {
 		s.mu.Lock()
 		before := maps.Clone(s.held)
 		for subject, v := range s.ruled {
@@ -97,6 +98,16 @@ func (s *Service) judging(ctx context.Context) {
 		s.mu.Unlock()
 		s.watch.tell(false, news)
 	})
+}
+
+// soonAgain has a failure judged a second time once it is old enough to be a
+// suspicion, instead of at the next turn.
+func (s *Service) soonAgain() {
+	after := s.o.Rules.Suspect
+	if after == 0 {
+		after = verdict.Default().Suspect
+	}
+	time.AfterFunc(after+time.Millisecond, s.soon)
 }
 
 // changed lists what is held otherwise than before, in order.

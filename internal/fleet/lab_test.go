@@ -92,6 +92,7 @@ type lab struct {
 	machines map[string]*machine
 	shop     *machine // what the plan's only function answers on
 	plan     *plan.File
+	rules    verdict.Rules
 	services []*fleet.Service
 	stops    []func()
 
@@ -100,14 +101,21 @@ type lab struct {
 	wrote []verdict.Verdict            // what the fleet held, as the first node heard it
 }
 
-// rules are quicker than those of a fleet, so that tests are.
-var rules = verdict.Rules{Suspect: 300 * time.Millisecond, Confirm: 4 * time.Second, Recover: time.Second}
+// quick are rules that let a test end soon. A test that is about what comes
+// before a confirmation gives that more time, however slow the machine is.
+var quick = verdict.Rules{Suspect: 300 * time.Millisecond, Confirm: 4 * time.Second, Recover: time.Second}
+
+func confirmIn(d time.Duration) verdict.Rules {
+	r := quick
+	r.Confirm = d
+	return r
+}
 
 const interval = 200 * time.Millisecond
 
-func newLab(t testing.TB, n int, change func(i int, o *member.Options)) *lab {
+func newLab(t testing.TB, n int, rules verdict.Rules, change func(i int, o *member.Options)) *lab {
 	t.Helper()
-	l := &lab{t: t, machines: map[string]*machine{}, shop: newMachine(t), views: map[string][]verdict.Verdict{}, services: make([]*fleet.Service, n), stops: make([]func(), n)}
+	l := &lab{t: t, rules: rules, machines: map[string]*machine{}, shop: newMachine(t), views: map[string][]verdict.Verdict{}, services: make([]*fleet.Service, n), stops: make([]func(), n)}
 	span := func(text string) (s plan.Span) {
 		if err := s.UnmarshalText([]byte(text)); err != nil {
 			t.Fatal(err)
@@ -133,7 +141,7 @@ func newLab(t testing.TB, n int, change func(i int, o *member.Options)) *lab {
 func (l *lab) watch(i int) *fleet.Service {
 	l.t.Helper()
 	m := l.f.Members[i]
-	s, err := fleet.New(fleet.Options{Member: m, Plan: func() *plan.File { return l.plan }, Every: interval, Rules: rules,
+	s, err := fleet.New(fleet.Options{Member: m, Plan: func() *plan.File { return l.plan }, Every: interval, Rules: l.rules,
 		Env: probe.Env{Roots: l.shop.roots()}, Look: func(n member.Node) []probe.Spec {
 			on := l.machines[n.Name]
 			return []probe.Spec{{Kind: probe.HTTPS, Target: "https://" + on.web + "/", Every: time.Second}, {Kind: probe.TCP, Target: on.tcp, Every: time.Second}}

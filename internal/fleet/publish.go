@@ -49,6 +49,9 @@ func (s *Service) Tell(r probe.Result) {
 	s.mu.Unlock()
 	if changed {
 		s.soon()
+		if !r.OK {
+			s.soonAgain()
+		}
 	}
 }
 

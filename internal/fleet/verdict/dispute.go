@@ -17,26 +17,25 @@ func (c *court) disputes() map[string]dispute {
 	others := map[string]int{}
 	for _, s := range c.subjects {
 		votes := c.ballots(s)
-		for who := range votes {
-			rest, unanimous, says := 0, true, false
-			for other, ok := range votes {
-				if other != who {
-					unanimous = unanimous && (rest == 0 || ok == says)
-					rest, says = rest+1, ok
-				}
-			}
-			if Node(who) == s.Name || rest < 2 || !unanimous {
+		yes := 0
+		for _, v := range votes {
+			yes += order(v.reach)
+		}
+		for _, v := range votes {
+			// What the others say, who must agree to be contradicted.
+			rest, agree := len(votes)-1, yes-order(v.reach)
+			if Node(v.who) == s.Name || rest < 2 || agree != 0 && agree != rest {
 				continue
 			}
-			if compared[who] == nil {
-				compared[who], against[who] = map[string]bool{}, map[string][]string{}
+			if compared[v.who] == nil {
+				compared[v.who], against[v.who] = map[string]bool{}, map[string][]string{}
 			}
 			place := place(s)
-			compared[who][place] = true
-			if votes[who] != says {
-				against[who][place] = append(against[who][place], s.Name)
-				if others[who] == 0 || rest < others[who] {
-					others[who] = rest
+			compared[v.who][place] = true
+			if v.reach != (agree == rest) {
+				against[v.who][place] = append(against[v.who][place], s.Name)
+				if others[v.who] == 0 || rest < others[v.who] {
+					others[v.who] = rest
 				}
 			}
 		}
@@ -59,32 +58,35 @@ func (c *court) disputes() map[string]dispute {
 	return out
 }
 
+// ballot is what one says of whether a subject is there.
+type ballot struct {
+	who   string
+	reach bool
+}
+
 // ballots is who has for a while reached a subject, and who has not. A member's
 // own is its lease.
-func (c *court) ballots(s Subject) map[string]bool {
-	out := map[string]bool{}
-	var all []voice
+func (c *court) ballots(s Subject) []ballot {
+	all := make([]voice, 0, len(c.names))
 	for _, name := range c.electors(s) {
-		if v, ok := c.voice(s, name); ok && c.heard[name] && c.lasts(v.since, c.rules.Stale) {
+		if v, ok := c.voice(s, name); ok && c.heard[name] && (v.reach || v.fails) && c.lasts(v.since, c.rules.Stale) {
 			all = append(all, v)
 		}
 	}
-	reach, fails := partition(all)
+	out := make([]ballot, 0, len(all)+1)
 	if name := Name(s.Name); c.isNode(s.Name) {
 		if sil, silent := c.silence(name); silent {
-			fails = c.informed(fails, sil)
+			reach, fails := partition(all)
+			all = append(reach, c.informed(fails, sil)...)
 			if c.lasts(sil.since, c.rules.Stale) {
-				out[name] = false
+				out = append(out, ballot{name, false})
 			}
 		} else if c.alive(name) {
-			out[name] = true
+			out = append(out, ballot{name, true})
 		}
 	}
-	for _, v := range reach {
-		out[v.who] = true
-	}
-	for _, v := range fails {
-		out[v.who] = false
+	for _, v := range all {
+		out = append(out, ballot{v.who, v.reach})
 	}
 	return out
 }

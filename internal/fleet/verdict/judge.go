@@ -32,8 +32,8 @@ type court struct {
 	members   map[string]Member
 	names     []string // of the members that count, in order
 	subjects  []Subject
-	looks     map[string]map[string][]look // by subject and observer
-	heard     map[string]bool              // whose voice counts
+	sights    map[sightKey]*sight
+	heard     map[string]bool // whose voice counts
 	voters    int
 	votes     int  // voters that are heard
 	majority  bool // so that anything may be decided
@@ -44,13 +44,23 @@ type court struct {
 
 // look is an observation whose time the speaker can compare.
 type look struct {
-	Observation
+	*Observation
 	since time.Time
 	kind  kind
 }
 
+type sightKey struct{ subject, observer string }
+
+// sight is all that one observer sees of one subject.
+type sight struct {
+	looks  []look
+	voice  voice
+	summed bool
+	says   bool // anything but conditions
+}
+
 func convene(s Scene) *court {
-	c := &court{Scene: s, rules: s.Rules.orDefault(), members: map[string]Member{}, heard: map[string]bool{}, looks: map[string]map[string][]look{}}
+	c := &court{Scene: s, rules: s.Rules.orDefault(), members: map[string]Member{}, heard: map[string]bool{}, sights: make(map[sightKey]*sight, len(s.Observations)/2)}
 	for _, m := range s.Members {
 		c.members[m.Name] = m
 	}
@@ -120,27 +130,31 @@ func (c *court) clocks() {
 func (c *court) skewed(m Member) bool { return m.Offset.Abs() > c.rules.Clock }
 
 // collect sorts the observations by whom and of what, so that their order does
-// not matter. Two of one observer by one probe are one: the one
-// that looked last, and the failure when both did at once.
+// not matter. Two of one observer by one probe are one: the one that looked
+// last, and the failure when both did at once.
 func (c *court) collect() {
-	all := slices.Clone(c.Observations)
-	slices.SortFunc(all, func(a, b Observation) int {
-		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Observer, b.Observer), cmp.Compare(a.Signal, b.Signal),
-			cmp.Compare(a.Ends, b.Ends), cmp.Compare(a.Probe, b.Probe), b.At.Compare(a.At), cmp.Compare(order(a.OK), order(b.OK)),
-			a.Since.Compare(b.Since), a.Heard.Compare(b.Heard), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Took, b.Took), cmp.Compare(a.Changes, b.Changes))
-	})
-	all = slices.CompactFunc(all, func(a, b Observation) bool {
-		return a.Subject == b.Subject && a.Observer == b.Observer && a.Signal == b.Signal && a.Ends == b.Ends && a.Probe == b.Probe
-	})
-	for _, o := range all {
+	for i := range c.Observations {
+		o := &c.Observations[i]
 		m, known := c.members[o.Observer]
-		if !known || o.Signal == "lease" || Node(o.Observer) == o.Subject {
+		if !known || o.Signal == "lease" || c.isNode(o.Subject) && Name(o.Subject) == o.Observer {
 			continue // leases are the members' own; nobody is a witness of himself
 		}
-		if c.looks[o.Subject] == nil {
-			c.looks[o.Subject] = map[string][]look{}
+		key := sightKey{o.Subject, o.Observer}
+		s := c.sights[key]
+		if s == nil {
+			s = &sight{looks: make([]look, 0, 4)}
+			c.sights[key] = s
 		}
-		c.looks[o.Subject][o.Observer] = append(c.looks[o.Subject][o.Observer], look{o, c.since(m, o), kindOf(o.Signal)})
+		s.looks = append(s.looks, look{o, c.since(m, *o), kindOf(o.Signal)})
+	}
+	for _, s := range c.sights {
+		slices.SortFunc(s.looks, func(a, b look) int {
+			return cmp.Or(cmp.Compare(a.Signal, b.Signal), cmp.Compare(a.Ends, b.Ends), cmp.Compare(a.Probe, b.Probe), b.At.Compare(a.At), cmp.Compare(order(a.OK), order(b.OK)),
+				a.Since.Compare(b.Since), a.Heard.Compare(b.Heard), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Took, b.Took), cmp.Compare(a.Changes, b.Changes))
+		})
+		s.looks = slices.CompactFunc(s.looks, func(a, b look) bool {
+			return a.Signal == b.Signal && a.Ends == b.Ends && a.Probe == b.Probe
+		})
 	}
 }
 

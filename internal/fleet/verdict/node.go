@@ -272,7 +272,11 @@ func (c *court) conditions(s Subject) (out []look, bad bool) {
 		if _, disputed := c.disputed[name]; disputed || !c.heard[name] {
 			continue
 		}
-		for _, l := range c.looks[s.Name][name] {
+		sight := c.sights[sightKey{s.Name, name}]
+		if sight == nil {
+			continue
+		}
+		for _, l := range sight.looks {
 			if l.kind.condition() && !l.OK && c.lasts(l.since, c.rules.Suspect) {
 				out = append(out, l)
 			}

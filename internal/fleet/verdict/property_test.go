@@ -49,7 +49,13 @@ func arbitrary(t *rapid.T) Scene {
 	if rapid.IntRange(0, 3).Draw(t, "before") == 0 {
 		on := rapid.SampledFrom(subjects).Draw(t, "was")
 		state := rapid.SampledFrom(States).Draw(t, "state")
-		s.Before[on] = Verdict{Subject: on, State: state, Since: ago(5 * time.Minute), Decided: ago(4 * time.Minute), Quorum: n/2 + 1}
+		v := Verdict{Subject: on, State: state, Since: ago(5 * time.Minute), Decided: ago(4 * time.Minute), Quorum: n/2 + 1}
+		if state == Lost {
+			for _, m := range s.Members[:v.Quorum] {
+				v.For = append(v.For, Observation{Observer: m.Name, Subject: on, Signal: "https"}, Observation{Observer: m.Name, Subject: on, Signal: "ssh"})
+			}
+		}
+		s.Before[on] = v
 	}
 	return s
 }
@@ -190,6 +196,10 @@ func TestOneLiarNeverChangesWhatIsLost(t *testing.T) {
 			}
 		}
 		if victim == "node/a" {
+			// What runs there alone fails with it.
+			for _, m := range honest.Members[1:] {
+				honest.sees(m.Name, "function/f", "timeout", 40*time.Second)
+			}
 			honest.Members[0].Heard, honest.Members[0].LeaseEnded = ago(40*time.Second), ago(30*time.Second)
 		}
 		liar := honest.Members[rapid.IntRange(1, n-1).Draw(t, "liar")].Name

@@ -10,7 +10,7 @@ import (
 	. "github.com/missionopsai/foundry/internal/fleet/verdict"
 )
 
-var schedules = flag.Int("schedules", 120, "how many random schedules the simulated network runs")
+var schedules = flag.Int("schedules", 25, "how many random schedules the simulated network runs")
 
 // network is a fleet in virtual time: nodes that die and come back, paths that
 // break in one direction or both, clocks that jump, answers that are slow, and

@@ -18,6 +18,7 @@ type voice struct {
 // voices are those that count on a subject: of electors that are heard and not
 // in dispute, in order of their names.
 func (c *court) voices(s Subject) (out []voice) {
+	out = make([]voice, 0, len(c.names))
 	for _, name := range c.electors(s) {
 		if _, bad := c.disputed[name]; bad || !c.heard[name] {
 			continue
@@ -29,14 +30,25 @@ func (c *court) voices(s Subject) (out []voice) {
 	return out
 }
 
-// voice sums up one observer. A machine that answers by any signal is reached;
-// a function works when all its signals say so, and what is mixed is neither.
+// voice is what one observer says, if it says anything.
 func (c *court) voice(s Subject, name string) (voice, bool) {
-	v := voice{who: name}
-	for _, l := range c.looks[s.Name][name] {
-		if !l.kind.condition() {
-			v.looks = append(v.looks, l)
-		}
+	sight := c.sights[sightKey{s.Name, name}]
+	if sight == nil {
+		return voice{who: name}, false
+	}
+	if !sight.summed {
+		sight.voice, sight.says = c.sum(s, name, sight.looks)
+		sight.summed = true
+	}
+	return sight.voice, sight.says
+}
+
+// sum sums up one observer. A machine that answers by any signal is reached; a
+// function works when all its signals say so, and what is mixed is neither.
+func (c *court) sum(s Subject, name string, looks []look) (voice, bool) {
+	v := voice{who: name, looks: looks}
+	if slices.ContainsFunc(looks, func(l look) bool { return l.kind.condition() }) {
+		v.looks = slices.DeleteFunc(slices.Clone(looks), func(l look) bool { return l.kind.condition() })
 	}
 	if len(v.looks) == 0 {
 		return v, false
@@ -107,7 +119,7 @@ func looksOf(voices []voice) (out []look) {
 
 func observations(looks []look) (out []Observation) {
 	for _, l := range looks {
-		out = append(out, l.Observation)
+		out = append(out, *l.Observation)
 	}
 	return out
 }
@@ -149,7 +161,7 @@ func (c *court) silence(name string) (look, bool) {
 	if !m.Heard.IsZero() && m.Heard.Before(since) {
 		since = m.Heard
 	}
-	return look{Observation{Observer: name, Subject: Node(name), Signal: "lease", Code: "ended", Since: since, At: m.LeaseEnded}, since, "fleet"}, true
+	return look{&Observation{Observer: name, Subject: Node(name), Signal: "lease", Code: "ended", Since: since, At: m.LeaseEnded}, since, "fleet"}, true
 }
 
 func (c *court) isNode(subject string) bool { return len(subject) > 5 && subject[:5] == "node/" }
