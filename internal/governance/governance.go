@@ -229,14 +229,14 @@ func (n *NewRevision) parse() (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	read.Books = map[string][]byte{}
+	books := map[string][]byte{}
 	for name, text := range n.Books {
 		if b := read.Runbook(name); b == nil || b.File == "" {
 			return nil, problem.New(problem.Invalid, "plan-runbook", fmt.Sprintf("The plan names no file for a runbook %q.", name)).WithField("runbooks").WithMend("Hand in the runbooks that the plan names, each by its name.")
 		}
-		read.Books[name] = []byte(text)
+		books[name] = []byte(text)
 	}
-	return read, nil
+	return read, read.SetBooks(books)
 }
 
 func place(id uuid.UUID) keys.Place {

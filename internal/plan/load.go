@@ -46,6 +46,9 @@ func Load(path string) (*Plan, error) {
 	if err := r.mistakes(p); err != nil {
 		return nil, err
 	}
+	if err := p.checkBooks(); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 

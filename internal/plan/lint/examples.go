@@ -42,7 +42,16 @@ func (r Rule) Example() (Example, error) {
 	if err != nil {
 		return Example{}, err
 	}
-	o := Options{Now: exampleDay}
+	mended, err := plan.Parse("fleet.yaml", passes)
+	if err != nil {
+		return Example{}, err
+	}
+	diff := lineDiff(string(fails), string(passes))
+	if broken, whole := exampleBooks(dir, p), exampleBooks(dir, mended); broken+whole != "" {
+		fails, passes = append(fails, "\n# In the runbook:\n#\n"+comment(broken)...), append(passes, "\n# In the runbook:\n#\n"+comment(whole)...)
+		diff += lineDiff(broken, whole)
+	}
+	o := Options{Now: exampleDay, Commands: exampleCommands}
 	if text, err := fs.ReadFile(examplePlans, path.Join(dir, "fails.measured.json")); err == nil {
 		if err := json.Unmarshal(text, &o.Measured); err != nil {
 			return Example{}, err
@@ -55,7 +64,27 @@ func (r Rule) Example() (Example, error) {
 			out.finding(p.Path, p, f, "")
 		}
 	}
-	return Example{string(fails), string(passes), strings.TrimRight(report.String(), "\n") + "\n", lineDiff(string(fails), string(passes))}, nil
+	return Example{string(fails), string(passes), strings.TrimRight(report.String(), "\n") + "\n", diff}, nil
+}
+
+// exampleCommands stand for those of the command line in the examples.
+var exampleCommands = []string{"foundry backup recover", "foundry backup status", "foundry status"}
+
+// exampleBooks gives a plan its runbooks, and tells their text.
+func exampleBooks(dir string, p *plan.Plan) string {
+	books, all := map[string][]byte{}, ""
+	for _, b := range p.Runbooks {
+		if text, err := fs.ReadFile(examplePlans, path.Join(dir, b.File)); err == nil {
+			books[b.Name] = text
+			all += string(text)
+		}
+	}
+	_ = p.SetBooks(books) // the tests read every one
+	return all
+}
+
+func comment(text string) string {
+	return "# " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n# ") + "\n"
 }
 
 // lineDiff shows what has to be removed (-) and written (+), with one line

@@ -100,7 +100,7 @@ var governanceRules = slices.Concat([]Rule{
 		Source: "GDPR and UK GDPR, art. 33(3), 34(2)",
 		check:  noticeContentMissing,
 	},
-}, lapseRules)
+}, accountRules, lapseRules)
 
 func onePersonEveryRole(c *Context) {
 	o := &c.Organisation

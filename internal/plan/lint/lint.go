@@ -81,6 +81,7 @@ type Finding struct {
 type Options struct {
 	Now      time.Time // for what lapses
 	Measured plan.Measured
+	Commands []string // what foundry can be told to do, such as "foundry backup run"; nil: not known
 }
 
 // Report is the outcome of a check.
@@ -145,7 +146,7 @@ func (f *Finding) As(s Severity) *Finding {
 
 // Rules lists every rule, in the order of the reference.
 func Rules() []Rule {
-	return slices.Concat(arithmeticRules, dependencyRules, fallbackRules, sequenceRules, clockRules, securityRules, governanceRules)
+	return slices.Concat(arithmeticRules, dependencyRules, fallbackRules, sequenceRules, bookRules, clockRules, securityRules, governanceRules)
 }
 
 // Check applies every rule to a plan. Findings are in the order of their

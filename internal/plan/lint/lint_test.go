@@ -107,7 +107,7 @@ func read(t *testing.T, path string) (*plan.Plan, lint.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := lint.Options{Now: today}
+	o := lint.Options{Now: today, Commands: []string{"foundry backup recover", "foundry backup status", "foundry status"}}
 	text, err := os.ReadFile(strings.TrimSuffix(path, ".yaml") + ".measured.json")
 	if os.IsNotExist(err) {
 		return p, o
