@@ -113,6 +113,8 @@ func (m *Member) startServer(ctx context.Context, patience time.Duration) error 
 	}
 	m.etcd = e
 	m.client = v3client.New(e.Server)
+	m.client.KV = guardedKV{m.client.KV, e.Server.StoppingNotify()}
+	m.store.client = m.client
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-e.Server.StopNotify():
@@ -194,11 +196,12 @@ func (m *Member) dial(ctx context.Context) error {
 	c, err := clientv3.New(clientv3.Config{
 		Context: m.life, Endpoints: endpoints, TLS: m.tls.dial(memberName), Logger: newEtcdLog(m.log, func(error) {}),
 		DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 2 * time.Second, PermitWithoutStream: true,
+		DialOptions: []grpc.DialOption{grpc.WithAuthority(memberName)}, // certificates name roles, not addresses
 	})
 	if err != nil {
 		return fmt.Errorf("dialling the fleet: %w", err)
 	}
-	m.client = c
+	m.client, m.store.client = c, c
 	return nil
 }
 

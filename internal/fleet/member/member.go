@@ -62,6 +62,7 @@ type Options struct {
 	Listen    Addresses
 	Advertise Addresses // as other nodes see them; default: Listen
 
+	Patience      time.Duration // how long a start waits for a majority before it goes on without; default 20 s
 	SnapshotEvery time.Duration // default 1 h
 	SnapshotKeep  int           // default 24
 

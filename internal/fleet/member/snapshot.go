@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/durable"
+	"github.com/missionopsai/foundry/internal/problem"
 )
 
 const snapshotSuffix = ".snapshot"
@@ -19,6 +20,12 @@ const snapshotSuffix = ".snapshot"
 // directory and returns its path. What is secret in it is sealed under the
 // fleet's keyset, as it is in the store. It needs no majority.
 func (m *Member) Snapshot(ctx context.Context) (path string, err error) {
+	if m.etcd == nil {
+		return "", problem.New(problem.Unsupported, "snapshot-elsewhere", "This node keeps no copy of the fleet's store.").WithMend("Make the snapshot on a member; the fleet's map names them.")
+	}
+	if m.life.Err() != nil {
+		return "", errStopped
+	}
 	dir := m.files.path(snapshotDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", unusable(dir, err)

@@ -50,14 +50,13 @@ func Start(ctx context.Context, o Options) (_ *Member, err error) {
 		return nil, err
 	}
 	if Votes(m.o.Roles) {
-		err = m.startServer(ctx, startPatience)
+		err = m.startServer(ctx, m.o.Patience)
 	} else {
 		err = m.dial(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
-	m.store.client = m.client
 	if err := m.openDoor(); err != nil {
 		return nil, err
 	}
@@ -74,6 +73,9 @@ func prepare(o Options) (*Member, error) {
 	}
 	if o.Schema == 0 {
 		o.Schema = Schema
+	}
+	if o.Patience == 0 {
+		o.Patience = startPatience
 	}
 	if o.SnapshotEvery == 0 {
 		o.SnapshotEvery = time.Hour

@@ -167,6 +167,12 @@ func (m *Member) voters(ctx context.Context, s *Status) (members []*pb.Member, l
 		for _, x := range m.etcd.Server.Cluster().Members() {
 			members = append(members, &pb.Member{ID: uint64(x.ID), Name: x.Name, PeerURLs: x.PeerURLs, ClientURLs: x.ClientURLs, IsLearner: x.IsLearner})
 		}
+		select {
+		case <-m.etcd.Server.StoppingNotify(): // its database is closed, or will be
+			s.Revision = m.files.read().High
+			return members, 0
+		default:
+		}
 		s.Revision, s.Bytes = m.etcd.Server.KV().Rev(), m.etcd.Server.Backend().Size()
 		return members, uint64(m.etcd.Server.Leader())
 	}

@@ -58,7 +58,8 @@ func StartWith(t testing.TB, n int, change func(i int, o *member.Options)) *Flee
 	}
 	f.Await(t, "every member votes", func(ctx context.Context) bool {
 		for _, m := range f.Members {
-			if s := m.Status(ctx); !s.Majority || s.Voters != n || s.Answer != n || len(s.Nodes) != n {
+			nodes, err := m.Nodes(ctx)
+			if s := m.Status(ctx); err != nil || len(nodes) != n || !s.Majority || s.Voters != n || s.Answer != n {
 				return false
 			}
 		}
