@@ -24,7 +24,7 @@ audit
 access
 notify evidence
 fleet
-backup inference
+backup inference incident
 gateway governance
 continuity
 api console
@@ -69,6 +69,12 @@ dns
 continuity
 `
 
+// incidentParts lists the packages inside incident, by the same rule.
+const incidentParts = `
+clock
+incident
+`
+
 // planParts lists the packages inside plan, by the same rule.
 const planParts = `
 plan
@@ -94,6 +100,9 @@ func TestNoPackageImportsUpwards(t *testing.T) {
 		t.Error(bad)
 	}
 	for _, bad := range check("continuity", continuityParts, 1) {
+		t.Error(bad)
+	}
+	for _, bad := range check("incident", incidentParts, 1) {
 		t.Error(bad)
 	}
 	for _, bad := range check("plan", planParts, 1) {
