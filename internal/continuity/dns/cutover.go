@@ -168,6 +168,7 @@ const (
 	Moved    State = "moved"
 	Already  State = "already" // it was so: an earlier attempt made it
 	NotMoved State = "not-moved"
+	Partly   State = "partly"  // some sets have moved: of a provider that changes one at a time
 	Unknown  State = "unknown" // an update was sent, and nobody could be asked what became of it
 )
 
@@ -222,6 +223,12 @@ func (m *Mover) Apply(ctx context.Context, p Plan) (Receipt, error) {
 // more than what was answered.
 func (m *Mover) apply(ctx context.Context, z Zone, epoch uint64, zp ZonePlan) (State, int, error) {
 	changes := append(slices.Clone(zp.Epochs), zp.Changes...)
+	if !z.Provider.Atomic() && !zp.Done {
+		// Where nobody compares and swaps for us, what an earlier run of this plan
+		// has made is told from what this one makes by looking first.
+		found, err := m.found(ctx, z, epoch, zp)
+		zp.Done = err == nil && found == asWanted
+	}
 	doubt := false // an update may be on its way
 	for n := 1; ; n++ {
 		var err error
@@ -237,7 +244,7 @@ func (m *Mover) apply(ctx context.Context, z Zone, epoch uint64, zp ZonePlan) (S
 		case lookErr == nil && found == asWanted:
 			return Moved, n, nil
 		case lookErr == nil && found == overtaken:
-			return NotMoved, n, m.overtakenBy(ctx, z, epoch, zp)
+			return NotMoved, n, overtakenBy(z, epoch)
 		}
 		doubt = doubt || errors.Is(err, ErrUnknown) || err == nil
 		last := err
@@ -251,8 +258,12 @@ func (m *Mover) apply(ctx context.Context, z Zone, epoch uint64, zp ZonePlan) (S
 				continue
 			}
 		}
-		if doubt && (lookErr != nil || ctx.Err() != nil) {
+		if doubt && lookErr != nil {
 			return Unknown, n, unknownOutcome(z.Name, last)
+		}
+		if found == halfWay {
+			return Partly, n, problem.New(problem.Unavailable, "dns-half-moved", "Some names in "+z.Name+" have moved and others have not: the provider changes one set at a time, and failed between two.").
+				WithMend("Apply the same plan again to finish, or prepare the way back with a newer epoch.").Wrap(err)
 		}
 		if err == nil {
 			err = problem.New(problem.Upstream, "dns-not-made", "The provider of "+z.Name+" says that the update was made, and the zone says that it was not.").Wrap(ErrUnknown)
@@ -282,6 +293,7 @@ const (
 	asBefore  finding = iota // or anything else: not moved
 	asWanted                 // this cutover was made
 	overtaken                // by a newer one
+	halfWay                  // some of it was made
 )
 
 // found looks at a zone, even where the caller's time is over: for as long as
@@ -297,9 +309,10 @@ func (m *Mover) found(ctx context.Context, z Zone, epoch uint64, zp ZonePlan) (f
 	if err != nil {
 		return asBefore, err
 	}
-	wanted := true
+	wanted, some := true, false
 	for _, c := range append(slices.Clone(zp.Epochs), zp.Changes...) {
-		wanted = wanted && pick(have, c.After.Key).Same(c.After)
+		made := pick(have, c.After.Key).Same(c.After)
+		wanted, some = wanted && made, some || made && !c.Before.Same(c.After)
 	}
 	if wanted {
 		return asWanted, nil
@@ -311,10 +324,13 @@ func (m *Mover) found(ctx context.Context, z Zone, epoch uint64, zp ZonePlan) (f
 			}
 		}
 	}
+	if some && !z.Provider.Atomic() {
+		return halfWay, nil
+	}
 	return asBefore, nil
 }
 
-func (m *Mover) overtakenBy(ctx context.Context, z Zone, epoch uint64, zp ZonePlan) error {
+func overtakenBy(z Zone, epoch uint64) error {
 	detail := fmt.Sprintf("A newer cutover than epoch %d has moved names in %s: this one was not made.", epoch, z.Name)
 	mend := "Look at what the newer decision was."
 	if !z.Provider.Atomic() {

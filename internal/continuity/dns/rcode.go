@@ -60,7 +60,7 @@ func (u *Update) keyRefusal(t *mdns.TSIG, now time.Time) error {
 		return problem.New(problem.Conflict, "dns-clock", detail).WithMend("Set the clock that is wrong; look at `timedatectl` on both.").Wrap(ErrClock)
 	case mdns.RcodeBadKey:
 		return problem.New(problem.Denied, "dns-key-unknown", fmt.Sprintf("%s does not know the key %q for this (BADKEY).", u.Server, u.KeyName)).
-			WithMend("Compare the key's name and its algorithm with the server's configuration.").Wrap(ErrKey)
+			WithMend("Compare the key's name and algorithm with the server's configuration, and let it update these names: some servers answer so to a key that may not.").Wrap(ErrKey)
 	}
 	return problem.New(problem.Denied, "dns-key-wrong", fmt.Sprintf("%s knows a key %q, and it is another one (%s).", u.Server, u.KeyName, mdns.RcodeToString[int(t.Error)])).
 		WithMend("Compare the secret with the server's configuration.").Wrap(ErrKey)

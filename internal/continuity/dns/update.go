@@ -66,6 +66,9 @@ func (u *Update) secret() (map[string]string, error) {
 
 // Read implements Provider.
 func (u *Update) Read(ctx context.Context, zone string, keys []Key) ([]Set, error) {
+	if err := u.holds(ctx, zone); err != nil {
+		return nil, err
+	}
 	out := make([]Set, 0, len(keys))
 	for _, k := range keys {
 		q := new(mdns.Msg).SetQuestion(mdns.Fqdn(k.Name), mdns.StringToType[k.Type])
@@ -75,12 +78,32 @@ func (u *Update) Read(ctx context.Context, zone string, keys []Key) ([]Set, erro
 			return nil, err
 		}
 		if !a.Authoritative {
-			return nil, problem.New(problem.Upstream, "dns-not-authority", u.Server+" does not answer for the zone "+zone+" by its own authority.").
-				WithMend("Name the zone's primary server.").Wrap(ErrRefused)
+			return nil, notAuthority(u.Server, zone)
 		}
 		out = append(out, setOf(k, a.Answer))
 	}
 	return out, nil
+}
+
+// holds reports whether the server has this very zone. One that has the zone
+// above answers for its names as well, and refuses their update only once
+// another zone has moved.
+func (u *Update) holds(ctx context.Context, zone string) error {
+	a, _, err := u.exchange(ctx, zone, new(mdns.Msg).SetQuestion(mdns.Fqdn(zone), mdns.TypeSOA))
+	if err != nil {
+		return err
+	}
+	for _, r := range a.Answer {
+		if h := r.Header(); a.Authoritative && h.Rrtype == mdns.TypeSOA && strings.EqualFold(h.Name, mdns.Fqdn(zone)) {
+			return nil
+		}
+	}
+	return notAuthority(u.Server, zone)
+}
+
+func notAuthority(server, zone string) error {
+	return problem.New(problem.Upstream, "dns-not-authority", server+" does not answer for the zone "+zone+" by its own authority.").
+		WithMend("Name the zone's primary server, and the zone as it is cut.").Wrap(ErrRefused)
 }
 
 // Swap implements Provider.
