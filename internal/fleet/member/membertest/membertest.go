@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,11 +86,15 @@ func Options(t testing.TB, name string, roles ...member.Role) member.Options {
 	return o
 }
 
-// Free finds addresses on loopback that nobody listens on.
+// Free gives n addresses, host:port, that are free until they are used. They
+// are on a loopback address of this process and call: a port of 127.0.0.1 that
+// was free a moment ago may be the source of somebody's connection by now.
 func Free(t testing.TB, n int) (out []string) {
 	t.Helper()
+	pid := os.Getpid()
+	host := fmt.Sprintf("127.%d.%d.%d", 16+pid>>8&0x7f, pid&0xff, 1+calls.Add(1)%254)
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", host+":0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,6 +103,8 @@ func Free(t testing.TB, n int) (out []string) {
 	}
 	return out
 }
+
+var calls atomic.Uint32 // of Free, in this process
 
 // Join lets member i invite a node and uses the invitation. The node is not
 // started.
