@@ -23,6 +23,7 @@ import (
 	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/daemon"
+	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
@@ -207,6 +208,7 @@ func TestMain(m *testing.M) {
 			code = max(code, 1)
 		}
 	}
+	dbtest.End()
 	os.Exit(code)
 }
 

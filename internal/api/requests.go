@@ -79,7 +79,12 @@ func (a *API) requests() {
 		if err != nil {
 			return gateway.Explanation{}, err
 		}
-		return a.Gateway.Explain(o, in.Model, in.Class, in.Endpoint, in.Features)
+		e, err := a.Gateway.Explain(o, in.Model, in.Class, in.Endpoint, in.Features)
+		if err != nil || !a.DB.Healthy() {
+			return e, err
+		}
+		e.Fallbacks, err = a.Store.Fallbacks(ctx, in.Principal, o.ID)
+		return e, err
 	})
 	register(a, http.MethodGet, "/requests", "request-list", "List requests, newest first", func(ctx context.Context, in *listRequests) (Requests, error) {
 		org, err := a.filter(ctx, in.Principal, "request.list", in.Organisation)

@@ -38,6 +38,9 @@ func (a *app) route() *cobra.Command {
 					}
 					fmt.Fprintf(w, "  %d. %s/%s (circuit %s%s)\n", i+1, s.Provider, s.Model, s.Circuit, note)
 				}
+				for _, f := range e.Fallbacks {
+					fmt.Fprintln(w, "\n"+fallbackText(f))
+				}
 			})
 		},
 	}
@@ -49,6 +52,19 @@ func (a *app) route() *cobra.Command {
 	fl.StringVar(&features, "features", "", "comma-separated fields that make a provider fetch, store or call others")
 	_ = explain.MarkFlagRequired("model")
 	return group("route", "Where requests may go", explain)
+}
+
+// fallbackText says what it costs that the fleet's own models are away.
+func fallbackText(f ledger.FallbackRow) string {
+	span := "is away since " + f.Began.UTC().Format(time.DateTime) + " UTC"
+	if f.Ended != nil {
+		span = "was away from " + f.Began.UTC().Format(time.DateTime) + " to " + f.Ended.UTC().Format(time.DateTime) + " UTC"
+	}
+	var cost []string
+	for _, a := range f.Cost {
+		cost = append(cost, ledger.Money(a.Nano, a.Currency))
+	}
+	return fmt.Sprintf("%s %s: %d requests went elsewhere and cost %s, against nothing at home.", f.Provider, span, f.Requests, strings.Join(cost, ", "))
 }
 
 // period is the flags that bound a listing in time.

@@ -139,6 +139,10 @@ func ledgerTroubles(d *overviewData) []trouble {
 		out = append(out, trouble{kind, fmt.Sprintf("The %s budget %s %s: %s of %s.", periodWord(a.Period), of, word, money(a.SpentNano, a.Currency), money(a.LimitNano, a.Currency)),
 			"", string(organisationLink(d.names.organisation(a.Organisation))), "Budget"})
 	}
+	for _, f := range d.ledger.Fallbacks {
+		out = append(out, trouble{warn, fmt.Sprintf("%s is away: since %s UTC %s went elsewhere and cost %s, against nothing at home.", f.Provider, moment(f.Began, d.v.now),
+			plural(f.Requests, "request", "requests"), amounts(f.Cost, d.v.c.Gateway.Currency())), "Bring the inference node back; requests return to it by themselves.", toProviders, "Providers"})
+	}
 	if n := d.ledger.Unknown; n > 0 {
 		out = append(out, trouble{warn, plural(n, "request of the last day has", "requests of the last day have") + " an unknown outcome.",
 			"A node stopped before they ended. What they had reserved stays charged.", string(with(toRequests, "state", ledger.StateUnknown)), "Show them"})

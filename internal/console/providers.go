@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
+	"github.com/missionopsai/foundry/internal/inference"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
 
@@ -41,6 +43,22 @@ func health(p *gateway.Provider) state {
 func circuitText(p *gateway.Provider) string {
 	return map[upstream.State]string{upstream.Closed: "Closed: calls pass", upstream.Open: "Open: it kept failing, and is left alone for a while",
 		upstream.HalfOpen: "Half-open: one call tries whether it is back"}[p.Circuit()]
+}
+
+// frontText says how an inference node is doing, by its own word.
+func frontText(h *inference.Health) string {
+	text := fmt.Sprintf("%s in flight, %s waiting (about %s), %s loaded of %s", number(int64(h.Queue.InFlight)), number(int64(h.Queue.Length)),
+		span(time.Duration(h.Queue.WaitMs)*time.Millisecond), number(int64(len(h.Loaded))), plural(int64(len(h.Models)), "model", "models"))
+	if !h.Ready() {
+		return h.Words
+	}
+	for _, g := range h.GPU.List {
+		text += fmt.Sprintf("; %s", g.Name)
+		if g.Busy >= 0 {
+			text += fmt.Sprintf(" %d %% busy", g.Busy)
+		}
+	}
+	return text
 }
 
 func probeText(p *gateway.Provider, now time.Time) string {

@@ -79,6 +79,8 @@ type Daemon struct {
 	plans *governance.Plans
 	safety
 
+	gateways *ledger.Gateways // of this database
+
 	// FirstKey is the token of the key made on the very first start; empty
 	// afterwards.
 	FirstKey string
@@ -210,11 +212,13 @@ func (d *Daemon) makeGateway(ctx context.Context) (err error) {
 		Config: config, Node: d.node.Number, Boot: d.node.Boot, DB: d.db,
 		Recorder: ledger.NewRecorder(d.journal, d.node.Number, d.node.Boot), Budgets: d.budgets, Verifier: d.verifier,
 		Seal: d.keyring.Seal, Open: d.keyring.Open, Snapshot: filepath.Join(d.config.DataDir, "snapshot.sealed"),
+		Fallbacks: ledger.NewFallbacks(d.db, ledger.FallbackOptions{Node: d.node.Number, Log: d.log, Told: d.fallbackTold}),
 		Simulator: dial, Metrics: gateway.NewMetrics(d.registry), Log: d.log, Clock: d.clock,
 	})
 	if err != nil {
 		return err
 	}
+	d.makeGateways()
 	if err := d.gateway.Restore(); err != nil {
 		d.log.Warn("the snapshot of keys and policies was not used", "error", err)
 	}
@@ -285,6 +289,7 @@ func (d *Daemon) consoleLink(p principal.Principal) (string, time.Time, error) {
 func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { holdMemory(ctx) })
 	d.running.Go(func() { d.gateway.Run(ctx) })
+	d.runGateways(ctx)
 	d.running.Go(func() { d.runAuditLog(ctx) })
 	d.runPeople(ctx)
 	d.running.Go(func() { d.sendMail(ctx) })
@@ -346,6 +351,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		if err := d.budgets.Close(flush); err != nil {
 			d.log.Warn("budget leases were not returned", "error", err)
 		}
+		d.leaveGateways(flush)
 	}
 	d.handPeopleOver(flush)
 	if d.guard != nil && d.db.Healthy() {

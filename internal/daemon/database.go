@@ -56,7 +56,10 @@ func (d *Daemon) migrate(ctx context.Context, cfg db.Config) error {
 	if err := db.CheckSchema(ctx, d.db); err != nil {
 		return err
 	}
-	return db.CheckRoles(ctx, d.db)
+	if err := db.CheckRoles(ctx, d.db); err != nil || d.keyring == nil {
+		return err
+	}
+	return d.keyring.Belongs(ctx, d.db)
 }
 
 // Migrate brings the schema of an external database up to date. A private

@@ -196,6 +196,9 @@ func (d *Daemon) rotate(ctx context.Context, p principal.Principal, org uuid.UUI
 		if err := d.resealFiles(); err != nil {
 			return keys.Progress{}, err
 		}
+		if err := d.keyring.NoteRotation(ctx, d.db); err != nil {
+			return keys.Progress{}, err
+		}
 	}
 	return d.vault.StartRotation(ctx, p, org)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
+	"github.com/missionopsai/foundry/internal/inference"
 )
 
 // Status is what the node says about itself.
@@ -48,6 +49,8 @@ type ProviderStatus struct {
 	Health      *gateway.Health `json:"health,omitempty"`
 	Connections upstream.Stats  `json:"connections"`
 	Models      int             `json:"models"`
+
+	Inference *inference.Health `json:"inference,omitempty"` // what an inference node says about itself
 }
 
 // Status reports the node's state.
@@ -60,7 +63,7 @@ func (d *Daemon) Status() Status {
 	}
 	for _, p := range d.gateway.Providers() {
 		ps := ProviderStatus{Name: p.Name, Kind: string(p.Kind), Own: p.Facts.Own, Simulated: p.Facts.Simulated, Controller: string(p.Facts.Controller),
-			Circuit: p.Circuit().String(), Health: p.Health(), Connections: p.Connections(), Models: len(p.Models())}
+			Circuit: p.Circuit().String(), Health: p.Health(), Connections: p.Connections(), Models: len(p.Models()), Inference: p.Front()}
 		for _, j := range p.Facts.Processing {
 			ps.Processing = append(ps.Processing, string(j))
 		}

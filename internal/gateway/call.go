@@ -53,7 +53,8 @@ type call struct {
 	reserved    int64
 	reservation ledger.Reservation
 
-	hop         *hop // the destination that answered, or was tried last
+	home        *Provider // the fleet's own that comes first, if one does
+	hop         *hop      // the destination that answered, or was tried last
 	tries       []ledger.Try
 	recorded    []*Provider // destinations that the journal names for this request
 	broke       string      // why an answer broke off after part of it had gone out
@@ -264,6 +265,9 @@ func (c *call) route() error {
 		return c.refused(c.plan.refusal)
 	}
 	c.hops = c.plan.sequence(c.hops[:0])
+	if first := c.hops[0].provider; first.Facts.Own && !first.Facts.Simulated {
+		c.home = first
+	}
 	return nil
 }
 
@@ -278,6 +282,10 @@ func (c *call) reserve() error {
 	c.hops = append(c.hops[:0], c.hops[first:]...)
 	worst, tokens := c.worst()
 	reservation, err := c.caller.account.AdmitWait(c.ctx, c.start, leaseWait, worst, tokens)
+	if err != nil && problem.From(err).Kind == problem.Exhausted && c.onlyFree() {
+		worst = 0
+		reservation, err = c.caller.account.AdmitWait(c.ctx, c.start, leaseWait, 0, tokens)
+	}
 	if err != nil {
 		return c.refused(problem.From(err))
 	}
@@ -287,6 +295,25 @@ func (c *call) reserve() error {
 		return err
 	}
 	return nil
+}
+
+// onlyFree leaves those destinations that cost nothing, if one of them may be
+// tried: a budget that a fallback has spent keeps nobody from the fleet's own
+// models.
+func (c *call) onlyFree() bool {
+	there := false
+	for _, h := range c.hops {
+		there = there || c.free(h) && h.provider.breaker.RetryAfter() == 0
+	}
+	if there {
+		c.hops = slices.DeleteFunc(c.hops, func(h *hop) bool { return !c.free(h) })
+	}
+	return there
+}
+
+func (c *call) free(h *hop) bool {
+	m := h.provider.model(h.model)
+	return h.provider.Facts.Own && m != nil && m.Price.Worst(m.Context, m.MaxOutput) == 0
 }
 
 // available finds the first destination whose circuit is not open; otherwise

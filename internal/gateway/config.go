@@ -72,6 +72,7 @@ type LimitsConfig struct {
 	BodyBytes    int64           `yaml:"body_bytes,omitempty" json:"body_bytes,omitempty" jsonschema:"description=Largest request body. Default 33554432 (32 MiB)."`
 	BodyMemory   int64           `yaml:"body_memory,omitempty" json:"body_memory,omitempty" jsonschema:"description=Bytes of request bodies held at once; more are shed with 503. Default 268435456 (256 MiB)."`
 	JournalBytes int64           `yaml:"journal_bytes,omitempty" json:"journal_bytes,omitempty" jsonschema:"description=Largest size of the journal on disk while the database is away. Default 4294967296 (4 GiB)."`
+	FallbackCalm config.Duration `yaml:"fallback_calm,omitempty" json:"fallback_calm,omitzero" jsonschema:"type=string,description=How long the fleet's own models must have answered again before a fallback to others counts as over. Default 1m."`
 	SnapshotAge  config.Duration `yaml:"snapshot_age,omitempty" json:"snapshot_age,omitempty" jsonschema:"description=How long keys and policies are trusted while the database is away. Default 15m."`
 }
 
@@ -83,6 +84,10 @@ type ProviderConfig struct {
 	BaseURL         string                `yaml:"base_url,omitempty" json:"base_url,omitempty" jsonschema:"description=Root of the API\\, without /v1. Each kind but openai-compatible has a default."`
 	APIKey          config.Secret         `yaml:"api_key,omitempty" json:"api_key,omitempty"`
 	CA              string                `yaml:"ca,omitempty" json:"ca,omitempty" jsonschema:"description=PEM file of the authority that signed the provider's certificate\\, when it is a private one."`
+	ClientCert      string                `yaml:"client_certificate,omitempty" json:"client_certificate,omitempty" jsonschema:"description=PEM file with the certificate that this node shows to the provider: mutual TLS 1.3\\, as an inference node of Foundry's asks for. With client_key and ca."`
+	ClientKey       config.Secret         `yaml:"client_key,omitempty" json:"client_key,omitzero"`
+	Fleet           bool                  `yaml:"fleet,omitempty" json:"fleet,omitempty" jsonschema:"description=The provider is a node of this fleet with the role inference: both show the fleet's certificates\\, and no file has to be named."`
+	Health          string                `yaml:"health,omitempty" json:"health,omitempty" jsonschema:"description=Path at which the provider says how it is\\, as an inference node of Foundry's does; off for none. Default /health for an Ollama that is reached by mutual TLS."`
 	Proxy           string                `yaml:"proxy,omitempty" json:"proxy,omitempty" jsonschema:"description=URL of an HTTP CONNECT proxy for egress."`
 	Own             *bool                 `yaml:"own,omitempty" json:"own,omitempty" jsonschema:"description=True for models of the fleet itself\\, on its own servers."`
 	Controller      string                `yaml:"controller,omitempty" json:"controller,omitempty" jsonschema:"description=ISO 3166-1 code of the jurisdiction that controls the provider."`

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/missionopsai/foundry/internal/access"
+	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/wire"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
@@ -19,6 +20,10 @@ type Explanation struct {
 	Order    []Step               `json:"order"`
 	Decision sovereignty.Decision `json:"decision"`
 	Refusal  *problem.Error       `json:"refusal,omitempty"`
+
+	// Fallbacks are what it costs the organisation that the fleet's own models
+	// are away, or were within a day. Explain does not fill it in.
+	Fallbacks []ledger.FallbackRow `json:"fallbacks,omitempty"`
 }
 
 // Step is one destination in the order of trying.

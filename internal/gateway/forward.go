@@ -30,6 +30,7 @@ type failure struct {
 	body    []byte
 	quiet   bool // says nothing about the provider's health
 	lasting bool // would be the same a moment later: not worth another round
+	nowhere bool // no connection could be made: nothing was sent
 }
 
 func (f *failure) Error() string { return f.reason }
@@ -111,6 +112,9 @@ func (c *call) judge(permit upstream.Permit, f *failure, err error) {
 		permit.Success()
 	case f != nil && !f.quiet:
 		permit.Failure()
+		if f.nowhere {
+			c.hop.provider.unreachable()
+		}
 	case f == nil && errors.Is(err, errBroken):
 		permit.Failure()
 	default:
@@ -312,7 +316,9 @@ func (c *call) transportFailure(err error) *failure {
 	case c.ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return &failure{kind: problem.Canceled, reason: "client gone", final: true, quiet: true}
 	}
-	return describe(err)
+	f := describe(err)
+	f.nowhere = errors.Is(err, upstream.ErrConnect)
+	return f
 }
 
 // describe says in words, for people and for the ledger, how a call to a

@@ -14,6 +14,7 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/inference"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	Open      func(sealed, associated []byte) ([]byte, error)
 	Snapshot  string                                  // path of the sealed snapshot; empty: none is kept
 	Simulator func(context.Context) (net.Conn, error) // reaches the built-in simulator
+	Fleet     inference.TLS                           // this node's certificate of the fleet; zero: it has none
+	Fallbacks *ledger.Fallbacks                       // counts what others cost while the fleet's own models are away; nil: nobody does
 	Metrics   *Metrics                                // never nil
 	Log       *slog.Logger
 	Clock     func() time.Time
@@ -57,6 +60,7 @@ type limits struct {
 	bodyBytes   int64
 	bodyMemory  int64
 	snapshotAge time.Duration
+	calm        time.Duration
 }
 
 // New checks the configuration and makes a gateway. It connects to nothing.
@@ -70,6 +74,7 @@ func New(o Options) (*Gateway, error) {
 		bodyBytes:   orInt64(o.Config.Limits.BodyBytes, 32<<20),
 		bodyMemory:  orInt64(o.Config.Limits.BodyMemory, 256<<20),
 		snapshotAge: o.Config.Limits.SnapshotAge.Or(15 * time.Minute),
+		calm:        o.Config.Limits.FallbackCalm.Or(time.Minute),
 	}
 	var err error
 	if g.exchange, err = newExchange(o.Config.Currency, o.Config.ExchangeRates); err != nil {
@@ -83,7 +88,7 @@ func New(o Options) (*Gateway, error) {
 		if Kind(c.Kind) == SimulatorKind {
 			dial = o.Simulator
 		}
-		p, err := newProvider(c, g.exchange, dial, o.Clock)
+		p, err := newProvider(c, g.exchange, dial, o.Fleet, o.Clock)
 		if err != nil {
 			return nil, err
 		}
@@ -107,6 +112,7 @@ func (g *Gateway) Run(ctx context.Context) {
 		g.background.Go(func() { g.probe(ctx, p) })
 	}
 	g.background.Go(func() { g.follow(ctx) })
+	g.background.Go(func() { g.runFallbacks(ctx) })
 	<-ctx.Done()
 	g.background.Wait()
 }

@@ -22,6 +22,8 @@ type Metrics struct {
 	failed   *prometheus.CounterVec
 	shed     prometheus.Counter
 	hops     sync.Map // hopKey → *hopMetrics
+
+	fallbacks, fallbackCost *prometheus.CounterVec
 }
 
 var (
@@ -42,7 +44,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		failed:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "foundry_gateway_provider_failures_total", Help: "Calls to a provider that failed, by reason."}, []string{"gen_ai_provider_name", "reason"}),
 		shed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "foundry_gateway_shed_total", Help: "Requests shed because the node is full."}),
 	}
-	reg.MustRegister(m.duration, m.first, m.tokens, m.cost, m.refusals, m.failed, m.shed)
+	home := []string{"gen_ai_provider_name", "organisation"}
+	m.fallbacks = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "foundry_gateway_fallback_requests_total", Help: "Requests that others answered because the fleet's own provider, which comes first for them, did not."}, home)
+	m.fallbackCost = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "foundry_gateway_fallback_cost_total", Help: "What those cost, in units of the ledger's currency."}, home)
+	reg.MustRegister(m.fallbacks, m.fallbackCost, m.duration, m.first, m.tokens, m.cost, m.refusals, m.failed, m.shed)
 	return m
 }
 

@@ -31,10 +31,15 @@ func (g *Gateway) probe(ctx context.Context, p *Provider) {
 		if h := p.health.Load(); h != nil && !h.OK {
 			pause /= 4 // a provider that comes back is noticed soon
 		}
+		var asked <-chan struct{}
+		if p.front != nil {
+			pause, asked = p.front.pause(), p.front.kick
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
+		case <-asked:
 		}
 	}
 }
@@ -57,6 +62,7 @@ func (g *Gateway) ProbeOnce(ctx context.Context, p *Provider) {
 			h.Error = describe(err).message
 		}
 	}
+	p.judgeFront(err)
 	if was := p.health.Swap(h); was == nil || was.OK != h.OK {
 		g.Log.Info("provider probed", "provider", p.Name, "ok", h.OK, "cause", cause)
 	}
@@ -92,6 +98,9 @@ func (p *Provider) discovers() bool {
 
 // list asks for the provider's models.
 func (p *Provider) list(ctx context.Context) ([]string, error) {
+	if p.front != nil {
+		return p.front.ask(ctx)
+	}
 	var headers []upstream.Header
 	if p.facts.dialect == wire.Anthropic {
 		headers = append(headers, upstream.Header{Name: "Anthropic-Version", Value: translate.DefaultAnthropicVersion})

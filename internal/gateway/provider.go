@@ -16,6 +16,7 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
 	"github.com/missionopsai/foundry/internal/gateway/wire"
+	"github.com/missionopsai/foundry/internal/inference"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
@@ -73,6 +74,7 @@ type Provider struct {
 	secret  string // the API key, to redact it from what the upstream says
 	models  atomic.Pointer[map[string]*ProviderModel]
 	health  atomic.Pointer[Health]
+	front   *front // nil: it has no health endpoint
 }
 
 // Health is the result of the last probe of a provider.
@@ -105,7 +107,7 @@ const (
 	breakerCooldown = 10 * time.Second
 )
 
-func newProvider(c ProviderConfig, rates *exchange, dial func(context.Context) (net.Conn, error), clock func() time.Time) (*Provider, error) {
+func newProvider(c ProviderConfig, rates *exchange, dial func(context.Context) (net.Conn, error), fleet inference.TLS, clock func() time.Time) (*Provider, error) {
 	kf, ok := kinds[Kind(c.Kind)]
 	if !ok {
 		return nil, problem.New(problem.Invalid, "provider-kind", fmt.Sprintf("%q is not a kind of provider.", c.Kind)).
@@ -119,7 +121,7 @@ func newProvider(c ProviderConfig, rates *exchange, dial func(context.Context) (
 	if p.secret, err = c.APIKey.Read("providers." + c.Name + ".api_key"); err != nil {
 		return nil, err
 	}
-	if err := p.connect(dial); err != nil {
+	if err := p.connect(dial, fleet); err != nil {
 		return nil, err
 	}
 	p.breaker = upstream.NewBreaker(orInt(c.Circuit.Failures, breakerFailures), c.Circuit.Window.Or(breakerWindow), c.Circuit.Cooldown.Or(breakerCooldown), clock)
@@ -135,7 +137,7 @@ func newProvider(c ProviderConfig, rates *exchange, dial func(context.Context) (
 	return p, nil
 }
 
-func (p *Provider) connect(dial func(context.Context) (net.Conn, error)) error {
+func (p *Provider) connect(dial func(context.Context) (net.Conn, error), fleet inference.TLS) error {
 	c := p.config
 	field := "providers." + c.Name
 	base := orString(c.BaseURL, p.facts.base)
@@ -154,6 +156,12 @@ func (p *Provider) connect(dial func(context.Context) (net.Conn, error)) error {
 			return problem.New(problem.Invalid, "provider-ca", c.CA+" holds no PEM certificate.").WithField(field + ".ca")
 		}
 	}
+	if c.mutual() {
+		var err error
+		if tlsConfig, err = c.clientTLS(base, tlsConfig.RootCAs, fleet); err != nil {
+			return err
+		}
+	}
 	var proxy *url.URL
 	if c.Proxy != "" {
 		var err error
@@ -166,7 +174,7 @@ func (p *Provider) connect(dial func(context.Context) (net.Conn, error)) error {
 	if p.Facts.Own {
 		conns = orInt(c.Concurrency, 64)
 	}
-	client, err := upstream.New(upstream.Options{
+	o := upstream.Options{
 		BaseURL: strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/v1"), Dial: dial, TLS: tlsConfig, Proxy: proxy,
 		MaxConns: conns, MaxIdle: conns, IdleTimeout: 60 * time.Second, MaxQueue: orInt(c.Queue, 2*conns),
 		Timeouts: upstream.Timeouts{
@@ -174,12 +182,13 @@ func (p *Provider) connect(dial func(context.Context) (net.Conn, error)) error {
 			BetweenChunks: c.Timeouts.BetweenChunks.Or(betweenChunks), Total: c.Timeouts.Total.Or(totalLimit),
 		},
 		Header: p.header(),
-	})
+	}
+	client, err := upstream.New(o)
 	if err != nil {
 		return problem.New(problem.Invalid, "provider-base-url", fmt.Sprintf("%q cannot be used as an address: %v.", base, err)).WithField(field + ".base_url")
 	}
 	p.client = client
-	return nil
+	return p.makeFront(o)
 }
 
 func (p *Provider) header() http.Header {

@@ -35,6 +35,7 @@ func (c *call) settle(err error) {
 	if c.hop != nil {
 		c.hop.metrics.observe(&o, usage)
 	}
+	c.countFallback(cost)
 }
 
 // conclude derives result and status from the error, where answering did not

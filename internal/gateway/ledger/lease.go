@@ -206,7 +206,8 @@ func (b *Budgets) leaseOne(ctx context.Context, tx pgx.Tx, j *job, now time.Time
 		_, err = tx.Exec(ctx, `INSERT INTO budget_leases AS l (budget_id, period_start, node, boot, organisation_id, granted_nano, spent_nano)
 			VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (budget_id, period_start, node, boot) DO UPDATE SET
-				granted_nano = l.granted_nano + excluded.granted_nano, spent_nano = l.spent_nano + excluded.spent_nano, closed_at = NULL`,
+				granted_nano = GREATEST(l.granted_nano + excluded.granted_nano, l.spent_nano + excluded.spent_nano), -- never less than was spent: another gateway may have given the lease back
+				spent_nano = l.spent_nano + excluded.spent_nano, closed_at = NULL`,
 			def.ID, start, int64(b.o.Node), int64(b.o.Boot), def.Organisation, j.granted, report)
 		if err != nil {
 			return err
@@ -324,7 +325,7 @@ func (b *Budgets) Close(ctx context.Context) error {
 						continue
 					}
 					returned, settled := w.drain(1<<62), w.settled.Load()
-					_, err := tx.Exec(ctx, `UPDATE budget_leases SET granted_nano = granted_nano - $5, spent_nano = spent_nano + $6
+					_, err := tx.Exec(ctx, `UPDATE budget_leases SET granted_nano = GREATEST(granted_nano - $5, spent_nano + $6), spent_nano = spent_nano + $6
 						WHERE budget_id = $1 AND period_start = $2 AND node = $3 AND boot = $4`,
 						p.def.Load().ID, time.Unix(0, w.start).UTC(), int64(b.o.Node), int64(b.o.Boot), returned, settled-w.reported)
 					if err != nil {

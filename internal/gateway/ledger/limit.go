@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Limits bound how fast one API key may go on this node. Zero is no limit.
+// Limits bound how fast one API key may go, on all gateways together (see
+// Share). Zero is no limit.
 type Limits struct{ RequestsPerMinute, TokensPerMinute int64 }
 
 // rate is a token bucket in the form of the generic cell rate algorithm: one
@@ -16,6 +17,7 @@ type Limits struct{ RequestsPerMinute, TokensPerMinute int64 }
 type rate struct {
 	limit atomic.Int64 // per minute; 0: none
 	full  atomic.Int64 // when the bucket is full again, Unix nanoseconds
+	used  atomic.Int64 // taken here and not told to the other gateways yet
 }
 
 const minute = int64(time.Minute)
@@ -41,6 +43,7 @@ func (r *rate) take(now, n int64) (wait time.Duration, ok bool) {
 			return time.Duration(next - now - minute), false
 		}
 		if r.full.CompareAndSwap(full, next) {
+			r.used.Add(n)
 			return 0, true
 		}
 	}
@@ -53,8 +56,10 @@ func (r *rate) give(n int64) {
 	case limit <= 0:
 	case n > 0:
 		r.full.Add(-span(n, limit))
+		r.used.Add(-n)
 	case n < 0:
 		r.full.Add(span(-n, limit))
+		r.used.Add(-n)
 	}
 }
 

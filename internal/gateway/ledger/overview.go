@@ -78,7 +78,7 @@ func (s *Store) Overview(ctx context.Context, p principal.Principal) (Overview, 
 			return err
 		}
 		o.At = o.At.UTC()
-		for _, part := range []func(context.Context, pgx.Tx) error{o.readHour, o.readMoney, o.readAlarms} {
+		for _, part := range []func(context.Context, pgx.Tx) error{o.readHour, o.readMoney, o.readAlarms, o.readFallbacks} {
 			if err := part(ctx, tx); err != nil {
 				return err
 			}

@@ -189,6 +189,7 @@ type Overview struct {
 	Alarms    []AlarmRow    `json:"alarms"`    // of periods that are not over
 	Rejected  int64         `json:"rejected"`  // journal records set aside, ever; platform only
 	Transfers int64         `json:"transfers"` // of the last 24 hours
+	Fallbacks []FallbackRow `json:"fallbacks"` // that are not over
 }
 
 // AlarmRow is one alarm that was raised.

@@ -149,6 +149,16 @@ func (ph *phase) trip() {
 	b.phase.CompareAndSwap(ph, b.newPhase(true, b.clock().Add(b.cooldown)))
 }
 
+// Trip opens the breaker now, whatever was counted, for as long as given:
+// whoever calls it knows that the upstream is away.
+func (b *Breaker) Trip(until time.Duration) {
+	b.phase.Store(b.newPhase(true, b.clock().Add(until)))
+}
+
+// Reset closes the breaker now: whoever calls it knows that the upstream is
+// back.
+func (b *Breaker) Reset() { b.phase.Store(b.newPhase(false, time.Time{})) }
+
 // State returns the present state.
 func (b *Breaker) State() State {
 	p := b.phase.Load()
