@@ -14,7 +14,7 @@ import (
 //
 // A plan's isolated node watches, and is watched by, nobody who is not named:
 // the others do not look at a function that runs on isolated nodes only, and it
-// does not look at theirs.
+// looks only at what it carries, or would take over.
 func FromPlan(p *plan.File, self string) []Spec {
 	var out []Spec
 	nodes := map[string]*plan.Node{}
@@ -44,8 +44,8 @@ func watches(f *plan.Function, pr plan.Probe, nodes map[string]*plan.Node, self 
 		return slices.Contains(f.Host, self)
 	}
 	isolated := len(f.Host) > 0 && !slices.ContainsFunc(f.Host, func(h string) bool { return nodes[h] == nil || !nodes[h].Isolated })
-	if me := nodes[self]; me != nil && me.Isolated {
-		return slices.Contains(f.Host, self)
+	if me := nodes[self]; me != nil && me.Isolated { // it, or the spare that may take its place
+		return slices.Contains(f.Host, self) || slices.ContainsFunc(f.Fallbacks, func(b plan.Fallback) bool { return b.Node == self })
 	}
 	return !isolated
 }

@@ -13,10 +13,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -189,24 +187,6 @@ func hasIPv6() bool {
 	}
 	l.Close()
 	return true
-}
-
-func number16(t testing.TB, s string) uint16 {
-	t.Helper()
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uint16(n)
-}
-
-func addrPort(t testing.TB, s string) netip.AddrPort {
-	t.Helper()
-	a, err := netip.ParseAddrPort(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
 }
 
 // expect looks once, and holds the result against a code ("" for good).

@@ -126,7 +126,12 @@ func (l *look) exchange(ctx context.Context, u *url.URL, p place, method string,
 	if err := req.WithContext(ctx).Write(conn); err != nil {
 		return answer{}, err
 	}
-	limited := &io.LimitedReader{R: conn, N: maxHeaders}
+	return l.readAnswer(conn, req)
+}
+
+// readAnswer reads what a server says to a request, up to a bound.
+func (l *look) readAnswer(from io.Reader, req *http.Request) (answer, error) {
+	limited := &io.LimitedReader{R: from, N: maxHeaders}
 	r := bufio.NewReaderSize(limited, 4<<10)
 	res, err := readHead(r, req)
 	if err != nil {

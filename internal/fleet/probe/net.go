@@ -128,14 +128,21 @@ func (l *look) lookup(ctx context.Context, host string, trusted bool) ([]netip.A
 			addrs = append(addrs, a)
 		}
 	}
-	if !trusted && !ownName(host) {
-		for _, a := range addrs {
-			if a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() {
-				return nil, failed(NoName, "%s resolves to %s, which is this machine or its own network, and is not asked.", host, a)
-			}
+	return addrs, rebound(host, addrs, trusted)
+}
+
+// rebound refuses addresses of this machine and its own cable that a public
+// name gives.
+func rebound(host string, addrs []netip.Addr, trusted bool) error {
+	if trusted || ownName(host) {
+		return nil
+	}
+	for _, a := range addrs {
+		if a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() {
+			return failed(NoName, "%s resolves to %s, which is this machine or its own network, and is not asked.", host, a)
 		}
 	}
-	return addrs, nil
+	return nil
 }
 
 // ownName reports whether a name is this machine's by definition (RFC 6761)

@@ -164,7 +164,7 @@ func TestADatabaseAndItsStandbyAreSeenAsWhatTheyAre(t *testing.T) {
 // is read anew some time after it was asked for.
 func lookBriefly(t *testing.T, target string, e Env) (r Result) {
 	for range 100 {
-		if r = Run(t.Context(), Spec{Name: "p", Kind: PostgreSQL, Target: target, Timeout: time.Second}, e); !r.OK && strings.Contains(r.Words, "commit") {
+		if r = Run(t.Context(), Spec{Name: "p", Kind: PostgreSQL, Target: target, Timeout: 3 * time.Second}, e); !r.OK && strings.Contains(r.Words, "commit") {
 			break
 		}
 	}

@@ -70,8 +70,9 @@ func (rec *record) add(r Result, valid time.Duration) {
 	if rec.recent = append(rec.recent, r); len(rec.recent) > keptResults {
 		rec.recent = append(rec.recent[:0:0], rec.recent[1:]...)
 	}
-	if r.Inconclusive {
-		return // what was known before holds for as long as it did
+	if r.Inconclusive { // what was known before holds for as long as it did
+		rec.turn(t, rec.state(t), Result{})
+		return
 	}
 	s := stateDown
 	if r.OK {
@@ -94,8 +95,9 @@ func (rec *record) advance(t int64) {
 		for i := range rec.spent {
 			rec.spent[i].credit(rec.at, next, s)
 		}
-		rec.at = next
-		rec.turn(next, rec.state(next), Result{})
+		if rec.at = next; next < t { // what t itself brings is not known yet
+			rec.turn(next, rec.state(next), Result{})
+		}
 	}
 	for name, p := range rec.probes {
 		if p.until <= rec.at {
@@ -131,9 +133,6 @@ func (rec *record) turn(t int64, s state, r Result) {
 	moment := time.UnixMilli(t).UTC()
 	if rec.open {
 		rec.outages[len(rec.outages)-1].To, rec.open = moment, false
-		return
-	}
-	if r.Code == "" && r.OK {
 		return
 	}
 	if rec.outages, rec.open = append(rec.outages, Outage{From: moment, Code: r.Code, Words: r.Words}), true; len(rec.outages) > keptOutages {

@@ -55,18 +55,19 @@ func (s *schedule) remove(name string) {
 
 // take returns the names that are due, and when the next one is.
 //
-// What is late by more than its period was not late alone: the machine slept,
-// or the clock jumped. Everything would be due at once, so it is spread over
-// the period again. A clock that went back would leave everything waiting: what
-// is due later than a period and its jitter from now is spread, too.
+// What is late by more than half its jitter was not late alone: the machine
+// slept, or the clock jumped. All of it would be due at once, so it is spread
+// over twice the time that it is late, at most over its period. A clock that
+// went back would leave everything waiting: what is due later than a period and
+// its jitter from now is spread, too.
 func (s *schedule) take(now time.Time) (names []string, next time.Time) {
 	if len(s.queue) > 0 {
 		s.comeBack(now)
 	}
 	for len(s.queue) > 0 && !s.queue[0].at.After(now) {
 		d := s.queue[0]
-		if now.Sub(d.at) > d.every {
-			d.at = now.Add(1 + s.random(min(d.every, DefaultEvery)))
+		if late := now.Sub(d.at); late > time.Duration(float64(d.every)*jitter/2) {
+			d.at = now.Add(1 + s.random(min(max(2*late, late), d.every, DefaultEvery))) // twice a long time may be out of range
 			heap.Fix(&s.queue, 0)
 			continue
 		}
@@ -88,7 +89,7 @@ func (s *schedule) take(now time.Time) (names []string, next time.Time) {
 func (s *schedule) comeBack(now time.Time) {
 	moved := false
 	for _, d := range s.queue {
-		if d.at.Sub(now) > d.every+d.every/4+DefaultEvery {
+		if d.at.Sub(now) > d.every+time.Duration(float64(d.every)*jitter)+time.Second {
 			d.at, moved = now.Add(1+s.random(min(d.every, DefaultEvery))), true
 		}
 	}

@@ -35,7 +35,7 @@ func (r *Runner) inTurn(ctx context.Context, s Spec, ln *lane) Result {
 	last, until := first, time.Now().Add(suspicion)
 	for n := 1; n < tries && !last.OK && !last.Inconclusive && ctx.Err() == nil; n++ {
 		again := s
-		if again.Timeout = min(s.timeout(), time.Until(until)-breather); again.Timeout < breather {
+		if again.Timeout = min(s.timeout(), (time.Until(until)-breather)/time.Duration(tries-n)); again.Timeout < breather {
 			break // a look that has no time would say nothing but that
 		}
 		select {
