@@ -81,7 +81,7 @@ func (g *Guard) Authorise(ctx context.Context, p principal.Principal, action pol
 	if d.Allowed {
 		return nil
 	}
-	denied := refusal(action, d)
+	denied := refusal(p, action, d)
 	if g == nil {
 		return denied
 	}
@@ -92,7 +92,7 @@ func (g *Guard) Authorise(ctx context.Context, p principal.Principal, action pol
 }
 
 // refusal is what the caller is told.
-func refusal(action policy.Action, d policy.Decision) *problem.Error {
+func refusal(p principal.Principal, action policy.Action, d policy.Decision) *problem.Error {
 	switch d.Code {
 	case policy.CodeStepUp:
 		return problem.New(problem.Denied, d.Code, fmt.Sprintf("%s needs a second factor shown within the last %d minutes (policy %q).",
@@ -110,6 +110,12 @@ func refusal(action policy.Action, d policy.Decision) *problem.Error {
 			e.Mend = fmt.Sprintf("The role %s in that organisation would allow it: ask its administrator.", d.Nearest)
 		case d.HasNearest:
 			e.Mend = fmt.Sprintf("The role %s would allow it: ask whoever gives roles.", d.Nearest)
+		}
+		switch {
+		case p.Kind == principal.Local && d.HasNearest:
+			e.Mend = fmt.Sprintf("Sign in as a person with the role %s: `foundry login`. If nobody can: `foundry breakglass open`.", d.Nearest)
+		case p.Session == principal.Emergency && d.HasNearest && d.Nearest.Platform():
+			e.Mend = fmt.Sprintf("The scope of this emergency session does not reach so far: the role %s would. Open one with another: `foundry breakglass open --help`.", d.Nearest)
 		}
 		return e
 	}

@@ -73,7 +73,7 @@ func TestADenialNamesThePolicyAndTheNearestRoleAndIsAudited(t *testing.T) {
 		{acting(org, principal.Viewer), "key.create", "access-denied", []string{"default-deny", "role developer"}},
 		{acting(uuid.New(), principal.Administrator), "request.read", "access-denied", []string{"own-organisation-only", "role viewer"}},
 		{acting(uuid.Nil, principal.PlatformOperator), "request.list", "access-denied", []string{"client-data-needs-a-grant"}},
-		{principal.Principal{Kind: principal.Local, UID: 1000}, "organisation.create", "access-denied", []string{"local-socket-in-production", "role platform-operator"}},
+		{principal.Principal{Kind: principal.Local, UID: 1000}, "organisation.create", "access-denied", []string{"local-socket-in-production", "role platform-operator", "foundry login"}},
 		{acting(org, principal.Viewer), "key.forge", "action-unknown", []string{"key.forge"}},
 		{principal.Principal{Kind: principal.Person, ID: "x", Roles: principal.RolesOf(principal.Administrator)}, "key.create", "request-invalid", []string{"organisation"}},
 	} {
@@ -91,6 +91,18 @@ func TestADenialNamesThePolicyAndTheNearestRoleAndIsAudited(t *testing.T) {
 		if n, _ := denials(t, d, string(c.act)); n != before+1 {
 			t.Errorf("%s: %d entries", c.act, n-before)
 		}
+	}
+}
+
+// Who broke the glass can be given no role: only another scope helps.
+func TestADenialInAnEmergencyNamesTheScope(t *testing.T) {
+	t.Parallel()
+	g := guardIn(t, dbtest.New(t), policy.Production)
+	p := acting(uuid.Nil, principal.PlatformOperator)
+	p.Session = principal.Emergency
+	err := g.Authorise(t.Context(), p, "audit.verify", policy.Resource{})
+	if err == nil || !strings.Contains(err.Error(), "platform-security") || !strings.Contains(err.Error(), "foundry breakglass open") || strings.Contains(err.Error(), "whoever gives roles") {
+		t.Error(err)
 	}
 }
 

@@ -205,7 +205,7 @@ func (g *Glass) Session(token, request string, changes bool) (p principal.Princi
 	}
 	// The shares of several people stand for the second factor, for as long as
 	// the session lasts.
-	return principal.Principal{Kind: principal.Person, ID: e.ID.String(), Session: "emergency", Roles: principal.RolesOf(e.role), SecondFactor: now}, true, nil
+	return principal.Principal{Kind: principal.Person, ID: e.ID.String(), Session: principal.Emergency, Roles: principal.RolesOf(e.role), SecondFactor: now}, true, nil
 }
 
 // End ends an emergency session before its time, by its token.

@@ -102,6 +102,9 @@ func reaches(ctx context.Context, t target.Target) error {
 		_, err = store.List(bound, "foundry-reach/")
 		_ = store.Close()
 	}
+	if err != nil && problem.From(err).Code == "target-file-missing" {
+		return nil // an SFTP server on which the first backup makes the directory
+	}
 	if err != nil && bound.Err() != nil {
 		return problem.New(problem.Unavailable, "target-gone", fmt.Sprintf("The target %s did not answer within %s.", t.Name, reachBound)).
 			WithMend("Check that it runs, and the network on the way. Until then WAL collects in the database's directory, and nothing of it is lost.").Wrap(err)

@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -26,10 +25,7 @@ func TestAServerThatGoesIsToldWithinAMinute(t *testing.T) {
 			server := targettest.StartSSH(t)
 			proxy := targettest.StartProxy(t, "127.0.0.1:"+strconv.Itoa(server.Port))
 			at := server.Open(t, "one")
-			at.SFTP.Port, at.SFTP.KnownHosts = proxy.Port, server.KnownAt(t, proxy.Port)
-			if err := os.Mkdir(at.Path, 0o700); err != nil {
-				t.Fatal(err)
-			}
+			at.SFTP.Port, at.SFTP.KnownHosts = proxy.Port, server.KnownAt(t, proxy.Port) // its directory is made by the first backup
 			return at, proxy
 		},
 	} {

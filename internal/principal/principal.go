@@ -34,11 +34,14 @@ type Principal struct {
 
 	// What follows is set for a Person only.
 
-	Session      string    // selector of the session
+	Session      string    // selector of the session; Emergency for who broke the glass
 	Roles        Roles     // in Organisation, or of the platform where that is zero
 	SecondFactor time.Time // when a second factor was last shown in this session; zero: never
 	Grant        uuid.UUID // the staff grant that this act relies on; zero: none
 }
+
+// Emergency is the session of whoever came in with shares of the recovery key.
+const Emergency = "emergency"
 
 // Platform reports whether the actor acts for the platform, not for one organisation.
 func (p Principal) Platform() bool { return p.Organisation == uuid.Nil }

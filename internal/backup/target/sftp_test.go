@@ -100,4 +100,8 @@ func TestTheServerSaysHowMuchIsFree(t *testing.T) {
 	if err != nil || free <= 0 || total < free {
 		t.Errorf("%d of %d free: %v", free, total, err)
 	}
+	at.QuotaGB = 3
+	if free, total, err := at.Space(t.Context()); err != nil || free != 3<<30 || total != free {
+		t.Errorf("with a quota, %d of %d free: %v", free, total, err)
+	}
 }

@@ -69,6 +69,9 @@ func (t Target) used(ctx context.Context) (n int64, err error) {
 	}
 	defer s.Close()
 	files, err := s.List(ctx, "")
+	if isMissing(err) {
+		return 0, nil // the first backup makes it
+	}
 	for _, f := range files {
 		n += f.Size
 	}
