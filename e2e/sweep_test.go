@@ -181,6 +181,14 @@ var demands = map[string]demand{
 	"backup-release":    {action: "backup.release", about: aboutPlatform, path: "/backup-holds/{other}/release", body: `{"reason":"the dispute is settled"}`},
 
 	"backup-probe":        {action: "backup.probe", about: aboutPlatform, path: "/backup-probes", body: `{"targets":["nowhere"]}`},
+	"fleet-status":            {action: "node.read", about: aboutPlatform, path: "/fleet"},
+	"fleet-invitation-list":   {action: "node.read", about: aboutPlatform, path: "/fleet/invitations"},
+	"fleet-invite":            {action: "node.invite", about: aboutPlatform, path: "/fleet/invitations", body: `{"name":"node-2","roles":["fleet"]}`},
+	"fleet-invitation-revoke": {action: "node.invite", about: aboutPlatform, path: "/fleet/invitations/nothing"},
+	"fleet-drain":             {action: "node.drain", about: aboutPlatform, path: "/fleet/nodes/nothing/draining", body: `{"draining":true}`},
+	"fleet-remove":            {action: "node.remove", about: aboutPlatform, path: "/fleet/nodes/nothing"},
+	"fleet-snapshot":          {action: "node.snapshot", about: aboutPlatform, path: "/fleet/snapshots"},
+
 	"backup-mirror-list":  {action: "backup.read", about: aboutPlatform, path: "/backup-mirrors"},
 	"backup-mirror-show":  {action: "backup.read", about: aboutPlatform, path: "/backup-mirrors/nothing"},
 	"backup-mirror-fetch": {action: "backup.fetch", about: aboutPlatform, path: "/backup-mirrors/nothing/fetches"},

@@ -18,6 +18,7 @@ import (
 	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
+	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/governance"
@@ -58,6 +59,8 @@ type Options struct {
 	Code *backup.Code // mirrors of code repositories
 
 	Plans *governance.Plans
+
+	Nodes *member.Desk // of the fleet
 }
 
 // API serves the administrative interface.
@@ -93,6 +96,7 @@ func New(o Options) *API {
 	a.breakGlass()
 	a.mirrors()
 	a.plan()
+	a.fleet()
 	return a
 }
 

@@ -65,6 +65,11 @@ func (a *app) load(file string) (daemon.Config, error) {
 }
 
 func (a *app) runNode(ctx context.Context, cfg daemon.Config) error {
+	return a.runProcess(ctx, cfg, daemon.Start)
+}
+
+// runProcess starts a process and stops it when it is told to.
+func (a *app) runProcess(ctx context.Context, cfg daemon.Config, start func(context.Context, daemon.Options) (*daemon.Daemon, error)) error {
 	log, err := a.logger(cfg.Log)
 	if err != nil {
 		return err
@@ -74,7 +79,7 @@ func (a *app) runNode(ctx context.Context, cfg daemon.Config) error {
 		progress = func(step string) { fmt.Fprintf(a.err, "\r\033[K%s…", step) }
 	}
 	began := time.Now()
-	d, err := daemon.Start(ctx, daemon.Options{Config: cfg, Version: a.version, Log: log, Progress: progress, Passphrase: a.askPassphrase})
+	d, err := start(ctx, daemon.Options{Config: cfg, Version: a.version, Log: log, Progress: progress, Passphrase: a.askPassphrase})
 	if terminal(a.err) {
 		fmt.Fprint(a.err, "\r\033[K")
 	}
@@ -84,9 +89,13 @@ func (a *app) runNode(ctx context.Context, cfg daemon.Config) error {
 	if err != nil {
 		return err
 	}
-	a.greet(d, time.Since(began))
+	if d.Gateway() {
+		a.greet(d, time.Since(began))
+	} else {
+		a.greetMember(d, time.Since(began))
+	}
 	err = d.Wait(ctx)
-	if !a.json {
+	if !a.json && d.Gateway() {
 		fmt.Fprintln(a.out, "\nStopping: finishing requests, shipping the journal, closing the database.")
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 40*time.Second)

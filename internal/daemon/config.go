@@ -36,6 +36,8 @@ type Config struct {
 
 	Mail notify.Config `yaml:"mail,omitempty" json:"mail,omitzero"`
 
+	Fleet FleetConfig `yaml:"fleet,omitempty" json:"fleet,omitzero"`
+
 	Backup backup.Config `yaml:"backup,omitempty" json:"backup,omitzero"`
 
 	gateway.Config `yaml:",inline"`
@@ -140,6 +142,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.Audit.check(); err != nil {
+		return err
+	}
+	if err := c.checkFleet(); err != nil {
 		return err
 	}
 	if (c.TLS.Certificate == "") != !c.TLS.Key.Set() {

@@ -19,7 +19,7 @@ import (
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/console"
 	"github.com/missionopsai/foundry/internal/db"
-	"github.com/missionopsai/foundry/internal/evidence"
+	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -40,6 +40,7 @@ type Options struct {
 	Progress func(step string) // told what is being done while starting; may be nil
 	// Passphrase asks an operator for what unlocks an age identity; may be nil.
 	Passphrase func(ctx context.Context) ([]byte, error)
+	Roles      []member.Role // of this process; empty: those of `foundry up`
 }
 
 // Daemon is a running node.
@@ -78,6 +79,7 @@ type Daemon struct {
 	rescue
 	plans *governance.Plans
 	safety
+	membership
 
 	gateways *ledger.Gateways // of this database
 
@@ -95,16 +97,7 @@ type Daemon struct {
 
 // Start brings a node up. When it returns without an error the node answers.
 func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
-	d := &Daemon{config: o.Config.withDefaults(), version: o.Version, log: o.Log, clock: o.Clock, passphrase: o.Passphrase, failed: make(chan error, 4)}
-	if d.clock == nil {
-		d.clock = time.Now
-	}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
-	d.logWatch = evidence.WatchLog(d.log.Handler())
-	d.log = slog.New(d.logWatch)
-	d.started = d.clock()
+	d := newDaemon(o)
 	d.countryAssumed = o.Config.Node.Country == ""
 	if err := d.config.Check(); err != nil { // before anything is made
 		return nil, err
@@ -132,6 +125,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Preparing the data directory", d.prepare},
 		{"Taking the addresses", d.listen},
 		{"Preparing the backups", d.prepareBackups},
+		{"Calling the fleet", d.startFleet},
 		{"Starting PostgreSQL", d.startDatabase},
 		{"Reading the policies", d.loadPolicies},
 		{"Preparing the vault", d.makeVault},
@@ -143,6 +137,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Making the service of backups", d.makeBackups},
 		{"Reading the continuity plan", d.makePlans},
 		{"Reading the controls", d.makeAssurance},
+		{"Joining the fleet", d.awaitFleet},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
 		step(s.name)
@@ -272,10 +267,11 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 		return err
 	}
 	d.makeCode()
+	d.makeDesk()
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
-		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans})
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk})
 	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
@@ -296,6 +292,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.running.Go(func() { d.runControls(ctx) })
 	d.runRescue(ctx)
 	d.runBackups(ctx)
+	d.runFleet(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })
 	d.running.Go(func() { d.vault.Run(ctx) })
@@ -342,6 +339,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.stop()
 	}
 	d.running.Wait()
+	d.leaveFleet(ctx)
 	flush, cancelFlush := context.WithTimeout(ctx, flushTimeout)
 	defer cancelFlush()
 	if d.shipper != nil && d.db.Healthy() {

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"github.com/missionopsai/foundry/internal/evidence"
+	"github.com/missionopsai/foundry/internal/fleet/member"
 )
 
 // resealFiles seals anew, after a rotation of the keyring in files, what lies
@@ -12,6 +13,11 @@ import (
 func (d *Daemon) resealFiles() error {
 	if err := d.resealAuthority(); err != nil {
 		return err
+	}
+	if d.Member() != nil {
+		if err := member.Reseal(FleetDir(d.config.DataDir), d.keyring); err != nil {
+			return err
+		}
 	}
 	if err := d.auditLog.Reseal(); err != nil {
 		return err

@@ -87,6 +87,14 @@ var operations = map[string]swept{
 	"backup-hold":       {"backup.hold", ofThePlatform, "/backup-holds", `{"label":"nothing","reason":"for the sweep of the tests","ticket":"T-1"}`, false},
 	"backup-release":    {"backup.release", ofThePlatform, "/backup-holds/{other}/release", `{"reason":"for the sweep of the tests"}`, false},
 
+	"fleet-status":            {"node.read", ofThePlatform, "/fleet", "", false},
+	"fleet-invitation-list":   {"node.read", ofThePlatform, "/fleet/invitations", "", false},
+	"fleet-invite":            {"node.invite", ofThePlatform, "/fleet/invitations", `{"name":"node-2","roles":["fleet"]}`, false},
+	"fleet-invitation-revoke": {"node.invite", ofThePlatform, "/fleet/invitations/nothing", "", false},
+	"fleet-drain":             {"node.drain", ofThePlatform, "/fleet/nodes/nothing/draining", `{"draining":true}`, false},
+	"fleet-remove":            {"node.remove", ofThePlatform, "/fleet/nodes/nothing", "", false},
+	"fleet-snapshot":          {"node.snapshot", ofThePlatform, "/fleet/snapshots", "", false},
+
 	"backup-mirror-list":  {"backup.read", ofThePlatform, "/backup-mirrors", "", false},
 	"backup-mirror-show":  {"backup.read", ofThePlatform, "/backup-mirrors/nothing", "", false},
 	"backup-mirror-fetch": {"backup.fetch", ofThePlatform, "/backup-mirrors/nothing/fetches", "", false},
