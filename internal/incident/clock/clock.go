@@ -133,7 +133,7 @@ type Reading struct {
 	Ended   *Fact         `json:"ended,omitempty"`
 	Took    time.Duration `json:"took"`                         // since the start, until its end or now
 	Left    time.Duration `json:"left"`                         // until it runs out; negative after that; 0 where it does not run
-	Missed  int           `json:"missed,omitempty"`             // for updates: how often one came too late
+	Count   int           `json:"late,omitempty"`               // for updates: how often one came too late
 	After   bool          `json:"written_afterwards,omitempty"` // its end is said to be in time, and was written down after the bound
 	Steps   []Escalation  `json:"escalations,omitempty"`
 	Says    string        `json:"says"`
@@ -159,7 +159,7 @@ type Key struct {
 func (e Escalation) Key() Key { return Key{e.Clock, e.Round, e.Share} }
 
 // Over says whether nothing more is expected of the clock.
-func (r *Reading) Over() bool { return r.State == Met || r.State == Missed || r.State == Void }
+func (r Reading) Over() bool { return r.State == Met || r.State == Missed || r.State == Void }
 
 // Pending lists what has to be told now and was not: told holds what was. Of
 // several shares of one clock that are due together only the last is worth a

@@ -176,16 +176,16 @@ func (r *Reading) cadence(facts []Fact, now time.Time) {
 	slices.SortStableFunc(sent, func(a, b Fact) int { return a.At.Compare(b.At) })
 	for i := range sent {
 		if sent[i].At.After(r.Due) {
-			r.Missed++
+			r.Count++
 		}
 		r.Started = &sent[i]
 		r.Due, _ = r.Bound.Due(sent[i].At)
 	}
 	r.settle(end, now)
 	if r.State == Missed {
-		r.Missed++ // the last interval, too
+		r.Count++ // the last interval, too
 	}
-	if end != nil && r.State == Met && r.Missed > 0 {
+	if end != nil && r.State == Met && r.Count > 0 {
 		r.State = Missed
 	}
 	r.steps(len(sent))
@@ -278,8 +278,8 @@ func (r *Reading) words(now time.Time) string {
 		if r.Kind == RPO {
 			out = fmt.Sprintf("%s of data lost at most%s", short(r.Took), bound)
 		}
-		if r.Missed > 0 {
-			out += fmt.Sprintf("; %d came too late", r.Missed)
+		if r.Count > 0 {
+			out += fmt.Sprintf("; %d came too late", r.Count)
 		}
 		if r.After {
 			out += "; its end was written down after the bound"

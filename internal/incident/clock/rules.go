@@ -127,16 +127,17 @@ func bound(kind Kind, from Ref, within plan.Span, source []plan.Source, at strin
 // phases are detection, confirmation and full restoration.
 func (b *builder) phases() {
 	sc := b.scenario
+	at := func(field string) string { return b.at + "." + field }
 	if sc == nil {
-		sc = &plan.Scenario{}
+		sc, at = &plan.Scenario{}, func(string) string { return "" }
 	}
-	if d, ok := bound(Detection, Ref{Start, ""}, sc.DetectWithin, sc.Source, b.at+".detect_within"); ok {
+	if d, ok := bound(Detection, Ref{Start, ""}, sc.DetectWithin, sc.Source, at("detect_within")); ok {
 		b.add(Rule{ID: "detection", Kind: Detection, Title: "noticed", Bounds: []Bound{d}, Ends: []Ref{{Detected, ""}}})
 	}
-	if c, ok := bound(Confirmation, Ref{Detected, ""}, sc.ConfirmWithin, sc.Source, b.at+".confirm_within"); ok {
+	if c, ok := bound(Confirmation, Ref{Detected, ""}, sc.ConfirmWithin, sc.Source, at("confirm_within")); ok {
 		b.add(Rule{ID: "confirmation", Kind: Confirmation, Title: "confirmed", Bounds: []Bound{c}, Ends: []Ref{{Confirmed, ""}}})
 	}
-	if r, ok := bound(Restoration, b.from(), sc.RestoreWithin, sc.Source, b.at+".restore_within"); ok {
+	if r, ok := bound(Restoration, b.from(), sc.RestoreWithin, sc.Source, at("restore_within")); ok {
 		b.add(Rule{ID: "restoration", Kind: Restoration, Title: "everything as it was", Bounds: []Bound{r}, Ends: []Ref{{AllRestored, ""}}, Reopens: b.lost()})
 	}
 }
