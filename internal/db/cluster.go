@@ -93,6 +93,9 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if c.held, err = c.at.acquire(); err != nil {
 		return err
 	}
+	if err = waitForDeparted(ctx, c.at.data); err != nil {
+		return err
+	}
 	if err = c.who.reachable(ctx, c.srv.dir, c.at.dir); err != nil {
 		return err
 	}

@@ -147,6 +147,9 @@ func (c *Cluster) prepareRestored(ctx context.Context) (err error) {
 	if err = stopSurvivors(ctx, c.at.data); err != nil {
 		return err
 	}
+	if err = waitForDeparted(ctx, c.at.data); err != nil {
+		return err
+	}
 	return clearStaleLocks(c.at.data, c.at.run)
 }
 

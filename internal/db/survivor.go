@@ -111,6 +111,22 @@ func stopSurvivors(ctx context.Context, data string) error {
 		WithMend("Stop it, or restart the machine.")
 }
 
+// departing is how long a server whose directory is gone may take to end.
+const departing = 30 * time.Second
+
+// waitForDeparted waits for a server that was started at this path and whose
+// directory was moved or removed since: it was lost with its node, or belongs
+// to one that was moved while it ran. When it ends it removes its socket, by
+// name, which would be the new server's.
+func waitForDeparted(ctx context.Context, data string) error {
+	if waitUntil(ctx, departing, func() bool { return len(departedServers(data)) == 0 }) {
+		return nil
+	}
+	return problem.New(problem.Conflict, "cluster-departed", fmt.Sprintf(
+		"A database server that was started in %s still runs as process %v, though its directory was moved or removed. When it ends it takes the socket of a new one with it.", data, departedServers(data))).
+		WithMend("Stop it, or the Foundry that it belongs to; or choose another data directory.")
+}
+
 // clearStaleLocks removes the lock files of a server that is gone where they
 // would keep a new one from starting. PostgreSQL goes by whether the process
 // id in them exists (CreateLockFile in utils/init/miscinit.c), and it does if

@@ -48,3 +48,42 @@ func serverProcesses(data string) []int {
 	}
 	return pids
 }
+
+// departedServers lists the servers that were started for a data directory, in
+// the same tree of files as this process, and work elsewhere: theirs was moved
+// or removed.
+func departedServers(data string) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	mine, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		dir := filepath.Join("/proc", e.Name())
+		exe, err := os.Readlink(filepath.Join(dir, "exe"))
+		if err != nil || strings.TrimSuffix(filepath.Base(exe), " (deleted)") != "postgres" {
+			continue
+		}
+		// Only the first process of a server keeps its arguments; the others
+		// show what they do.
+		text, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		args := strings.Split(string(text), "\x00")
+		if err != nil || len(args) < 3 || args[1] != "-D" || args[2] != data {
+			continue
+		}
+		cwd, err := os.Readlink(filepath.Join(dir, "cwd"))
+		if space, nerr := os.Readlink(filepath.Join(dir, "ns", "mnt")); err != nil || nerr != nil || space != mine || cwd == data {
+			continue
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
