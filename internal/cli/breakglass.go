@@ -211,14 +211,14 @@ func (a *app) createKey(ctx context.Context, f createGlass) error {
 	}
 	var made backup.MadeKey
 	if err := a.call(ctx, http.MethodPost, "/api/v1/emergency/keys/"+id+"/shares", nil, &made); err != nil {
-		return err
+		return unanswered(ctx, err)
 	}
 	if f.out == "" {
 		return a.showShares(made)
 	}
 	files, err := writeShares(f.out, made)
 	if err != nil {
-		return err
+		return unsaved(made, f.out, err)
 	}
 	return a.print(map[string]any{"set": made.Set, "kit_file": made.KitFile, "files": files}, func(w io.Writer) {
 		fmt.Fprintf(w, "The recovery key of set %s is in force. %d of %d shares are needed.\n\n", made.Set, made.Threshold, len(made.Shares))
@@ -306,6 +306,22 @@ func (a *app) showShares(made backup.MadeKey) error {
 func unseen(made backup.MadeKey, index int, cause error) error {
 	return problem.New(problem.Canceled, "shares-unseen", fmt.Sprintf("The recovery key of set %s is in force, but its shares were shown only up to share %d of %d.", made.Set, index, len(made.Shares))).
 		WithMend("Make a new key at once: `foundry breakglass create`. What was written down of this one is of no use.").Wrap(cause)
+}
+
+// unsaved says the same of shares that were not all written.
+func unsaved(made backup.MadeKey, dir string, cause error) error {
+	return problem.New(problem.Unavailable, "shares-unsaved", fmt.Sprintf("The recovery key of set %s is in force, but its shares could not all be written to %s.", made.Set, dir)).
+		WithField("out").WithMend("Make a new key at once, into a directory that takes them: `foundry breakglass create`. What was written of this one is of no use.").Wrap(cause)
+}
+
+// unanswered says what it means that the answer with the shares did not come:
+// the node may have put a key in force that nobody holds.
+func unanswered(ctx context.Context, err error) error {
+	if kind := problem.From(err).Kind; ctx.Err() == nil && kind != problem.Unavailable && kind != problem.Timeout {
+		return err
+	}
+	return problem.New(problem.Unavailable, "shares-unanswered", "The node's answer did not come: whether it made the recovery key is not known.").
+		WithMend("See `foundry breakglass status`. If the key in force is of just now, nobody has its shares: make another at once with `foundry breakglass create`. The kits of the key before still open with its shares.").Wrap(err)
 }
 
 // line asks for something that may be seen.
