@@ -108,8 +108,14 @@ func (s *State) Check(b Body, by string, at time.Time) error {
 // its review asked for is done later, and holds outlive it.
 var afterwards = []Kind{KindAction, KindAnchor, KindHold, KindNote, KindRevision}
 
-// Clocks reads every clock at an instant.
-func (s *State) Clocks(now time.Time) []clock.Reading { return clock.Read(s.Rules, s.Facts, now) }
+// Clocks reads every clock at an instant, which is never before the last
+// entry: a node whose clock was set back wins no time.
+func (s *State) Clocks(now time.Time) []clock.Reading {
+	if s.Last.After(now) {
+		now = s.Last
+	}
+	return clock.Read(s.Rules, s.Facts, now)
+}
 
 // Known finds the last fact of a name, or nil.
 func (s *State) Known(name, of string) *clock.Fact {
