@@ -25,9 +25,8 @@ var processes sync.Map
 // the data directory NAME.
 func doors(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
-		free, release, err := membertest.Ports(3)
+		free, err := membertest.Ports(3)
 		ts.Check(err)
-		ts.Defer(release)
 		text := fmt.Sprintf("data_dir: %s\nfleet:\n  name: %s\n  listen: {peers: %q, clients: %q, join: %q}\n", ts.MkAbs(name), name, free[0], free[1], free[2])
 		ts.Check(os.WriteFile(ts.MkAbs(name+".yaml"), []byte(text), 0o600))
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"runtime"
 
 	"go.uber.org/zap"
@@ -70,6 +72,11 @@ func (e *etcdLog) Check(entry zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.C
 
 // Write implements zapcore.Core.
 func (e *etcdLog) Write(entry zapcore.Entry, f []zapcore.Field) error {
+	for _, field := range f {
+		if err, ok := field.Interface.(error); ok && (errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed)) {
+			return nil // it was told to stop
+		}
+	}
 	to := zapcore.NewMapObjectEncoder()
 	for _, field := range append(e.fields[:len(e.fields):len(e.fields)], f...) {
 		field.AddTo(to)

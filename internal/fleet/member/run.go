@@ -253,7 +253,7 @@ func (m *Member) lookAfter() {
 		if m.etcd.Server.Leader() == m.etcd.Server.MemberID() {
 			m.promote(ctx)
 		}
-		if m.etcd.Server.Leader() != 0 && time.Since(last) > 10*time.Second {
+		if m.etcd.Server.Leader() != 0 && time.Since(last) > 2*time.Second {
 			last = time.Now()
 			m.note()
 		}
@@ -312,15 +312,20 @@ func (m *Member) checkDraining(ctx context.Context) {
 }
 
 // note remembers who the members are and the highest revision that was seen,
-// for a start, and a recovery, without them.
+// for a start, and a recovery, without them: when the members changed, and
+// once a minute.
 func (m *Member) note() {
 	known, err := m.knownMembers()
 	if err != nil {
 		return
 	}
+	now, r := m.clock().UTC(), m.files.read()
+	if now.Sub(r.Heard).Abs() < time.Minute && m.life.Err() == nil && slices.Equal(known, r.Members) {
+		return
+	}
 	revision := m.etcd.Server.KV().Rev()
 	if err := m.files.update(func(r *record) {
-		r.Members, r.Heard = known, m.clock().UTC()
+		r.Members, r.Heard = known, now
 		r.High = max(r.High, revision)
 	}); err != nil {
 		m.log.Warn("what was heard of the fleet was not written down", "error", err)

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -270,6 +271,8 @@ func (s Status) words(ended error) string {
 			away, s.Voters, map[bool]string{true: "one is", false: "enough of them are"}[away-(s.Voters-s.Voters/2-1) == 1])
 	case !s.Majority:
 		return "No majority of the members answered in time; nothing can be decided until one does. If this lasts, this node may be the one that is cut off."
+	case s.learns():
+		return "This node copies what the fleet knows, and votes when it has caught up."
 	case s.Voters == 1:
 		return "A fleet of one: this node decides alone, and nothing survives its loss."
 	case away > 0:
@@ -278,6 +281,10 @@ func (s Status) words(ended error) string {
 		return fmt.Sprintf("All %d members answer; %s. An even number survives no more than one less would.", s.Voters, survives(s.Survives))
 	}
 	return fmt.Sprintf("All %d members answer; %s.", s.Voters, survives(s.Survives))
+}
+
+func (s Status) learns() bool {
+	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.Self && n.Learner })
 }
 
 func survives(n int) string {

@@ -89,19 +89,28 @@ func Options(t testing.TB, name string, roles ...member.Role) member.Options {
 // Free gives n addresses, host:port, that are free until they are used. They
 // are on a loopback address of this process and call: a port of 127.0.0.1 that
 // was free a moment ago may be the source of somebody's connection by now.
-func Free(t testing.TB, n int) (out []string) {
+func Free(t testing.TB, n int) []string {
 	t.Helper()
+	out, err := Ports(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// Ports is Free outside of a test.
+func Ports(n int) (out []string, err error) {
 	pid := os.Getpid()
 	host := fmt.Sprintf("127.%d.%d.%d", 16+pid>>8&0x7f, pid&0xff, 1+calls.Add(1)%254)
 	for range n {
 		l, err := net.Listen("tcp", host+":0")
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		defer l.Close() // together, so that no two are the same
 		out = append(out, l.Addr().String())
 	}
-	return out
+	return out, nil
 }
 
 var calls atomic.Uint32 // of Free, in this process
