@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
 	"github.com/missionopsai/foundry/internal/backup/scratch/scratchtest"
@@ -68,5 +69,31 @@ func TestWhatAKilledExpiryRemovedIsNotCalledLost(t *testing.T) {
 	}
 	if j := h.done(h.b.StartVerify(t.Context(), operator, TargetRequest{})); j.State != Failed {
 		t.Errorf("verify, with a backup that was taken away: %+v", j.Runs[0])
+	}
+}
+
+// An engine is told what is held, and asked afterwards whether it is there: a
+// hold is a promise to a court.
+func TestAnEngineThatRemovesWhatIsHeldIsFoundOut(t *testing.T) {
+	l := &liar{}
+	h := newHouse(t, func(h *house, o *Options) { l.Plain, o.Database = h.plain, l })
+	ctx := t.Context()
+	h.backUp()
+	h.backUp()
+	if _, err := h.b.Hold(ctx, security, NewHold{Label: "P001", Reason: "for the court case", Ticket: "T-1"}); err != nil {
+		t.Fatal(err)
+	}
+	h.now = func() time.Time { return time.Now().Add(40 * 24 * time.Hour) }
+	l.points = func(all []engine.Point) []engine.Point { // the newest is of today
+		out := slices.Clone(all)
+		out[len(out)-1].Stopped = h.now()
+		return out
+	}
+	l.expire = func() (engine.Expired, error) {
+		return engine.Expired{}, os.RemoveAll(filepath.Join(h.target.Path, "P001"))
+	}
+	j := h.done(h.b.StartExpire(ctx, operator, TargetRequest{}))
+	if j.State != Failed || j.Runs[0].Code != "expire-too-much" {
+		t.Fatalf("%+v", j.Runs[0])
 	}
 }
