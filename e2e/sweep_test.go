@@ -124,6 +124,10 @@ var demands = map[string]demand{
 	"notify-test":  {action: "notify.test", about: aboutPlatform, path: "/notifications/test", body: `{"to":"somebody@example.org"}`},
 	"alarm-list":   {action: "notify.list", about: aboutPlatform, path: "/alarms"},
 
+	"oncall-show":     {action: "notify.list", about: aboutPlatform, path: "/oncall"},
+	"oncall-override": {action: "notify.set", about: aboutPlatform, path: "/oncall/overrides", body: `{"person":"lead","until":"2199-01-01T00:00:00Z"}`},
+	"oncall-ack":      {action: "notify.ack", about: aboutPlatform, path: "/oncall/pages/{other}/ack"},
+
 	"grant-request":    {action: "grant.request", path: "/grants", body: `{"organisation":"{org}","scopes":["requests"],"reason":"a look at what went wrong","ticket":"T-1"}`},
 	"break-glass-open": {action: "break-glass.open", path: "/grants/break-glass", body: `{"organisation":"{org}","person":"{person}","scopes":["requests"],"reason":"a look at what went wrong","ticket":"T-1"}`},
 	"grant-list":       {action: "grant.list", path: "/grants?organisation={org}"},

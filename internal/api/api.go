@@ -87,6 +87,7 @@ func New(o Options) *API {
 	a.authorisation()
 	a.controls()
 	a.notifications()
+	a.onCall()
 	a.encryption()
 	a.signIn()
 	a.people()

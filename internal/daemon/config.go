@@ -34,7 +34,8 @@ type Config struct {
 	Log      LogConfig      `yaml:"log,omitempty" json:"log,omitzero"`
 	Audit    AuditConfig    `yaml:"audit,omitempty" json:"audit,omitzero"`
 
-	Mail notify.Config `yaml:"mail,omitempty" json:"mail,omitzero"`
+	Mail   notify.Config   `yaml:"mail,omitempty" json:"mail,omitzero"`
+	Notify notify.Channels `yaml:"notify,omitempty" json:"notify,omitzero"`
 
 	Fleet FleetConfig `yaml:"fleet,omitempty" json:"fleet,omitzero"`
 
@@ -172,6 +173,9 @@ func (c Config) Validate() error {
 		}
 	}
 	if err := c.Mail.Validate(c.Mode == Production); err != nil {
+		return err
+	}
+	if err := c.Notify.Validate(); err != nil {
 		return err
 	}
 	if err := c.Backup.Validate(); err != nil {

@@ -165,6 +165,10 @@ var operations = map[string]swept{
 	"notify-test":  {"notify.test", ofThePlatform, "/notifications/test", `{"to":"someone@example.org"}`, true},
 	"alarm-list":   {"notify.list", ofThePlatform, "/alarms", "", false},
 
+	"oncall-show":     {"notify.list", ofThePlatform, "/oncall", "", false},
+	"oncall-override": {"notify.set", ofThePlatform, "/oncall/overrides", `{"person":"lead","until":"2199-01-01T00:00:00Z"}`, true},
+	"oncall-ack":      {"notify.ack", ofThePlatform, "/oncall/pages/{other}/ack", "", true},
+
 	"grant-request":    {"grant.request", ofTheOrganisation, "/grants", `{"organisation":"{org}","scopes":["requests"],"reason":"a test of who is denied","ticket":"T-1"}`, true},
 	"break-glass-open": {"break-glass.open", ofThePlatform, "/grants/break-glass", `{"organisation":"{org}","person":"{other}","scopes":["requests"],"reason":"a test of who is denied","ticket":"T-1"}`, true},
 	"grant-list":       {"grant.list", ofTheOrganisation, "/grants?organisation={org}", "", false},

@@ -49,15 +49,28 @@ func (b *Outbox) Alarm(ctx context.Context, tx pgx.Tx, severity Severity, code s
 	if err := audit.Append(ctx, tx, principal.Node("notify"), org, "alarm.raise", code, map[string]any{"severity": severity, "facts": facts}); err != nil {
 		return nil, err
 	}
+	if err := b.raisePage(ctx, tx, severity, code, org, facts); err != nil {
+		return nil, err
+	}
+	fields := map[string]string{"severity": string(severity), "code": code, "organisation": about(org),
+		"when": b.clock().UTC().Format(time.RFC3339), "facts": lines(facts)}
 	var ids []uuid.UUID
+	for _, h := range b.channels.Webhooks {
+		if h.Only != "" {
+			continue
+		}
+		id, err := b.Enqueue(ctx, tx, Message{Organisation: org, Template: AlarmRaised, Webhook: h.Name, Fields: fields})
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
 	for _, text := range b.config.Alarms {
 		to, err := ParseAddress("mail.alarms", text)
 		if err != nil {
 			return nil, err
 		}
-		id, err := b.Enqueue(ctx, tx, Message{Organisation: org, Template: AlarmRaised, To: to, Fields: map[string]string{
-			"severity": string(severity), "code": code, "organisation": about(org),
-			"when": b.clock().UTC().Format(time.RFC3339), "facts": lines(facts)}})
+		id, err := b.Enqueue(ctx, tx, Message{Organisation: org, Template: AlarmRaised, To: to, Fields: fields})
 		if err != nil {
 			return nil, err
 		}

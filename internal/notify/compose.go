@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/missionopsai/foundry/internal/problem"
 	mail "github.com/wneessen/go-mail"
 )
 
@@ -20,22 +21,33 @@ type rendered struct {
 	template     Template
 	messageID    string
 	expires      time.Time
+	channel      string
+	page         uuid.UUID
 	body         content
 }
 
 // content is what is sealed: everything that says who is written to and what.
 type content struct {
-	To      Address   `json:"to"`
-	From    Address   `json:"from"`
-	Locale  string    `json:"locale"`
-	Written time.Time `json:"written"` // the Date header: the same for every attempt
+	To      Address         `json:"to"`
+	From    Address         `json:"from"`
+	Locale  string          `json:"locale"`
+	Written time.Time       `json:"written"`           // the Date header: the same for every attempt
+	Payload json.RawMessage `json:"payload,omitempty"` // of a webhook's message
 	text
 }
 
 func (b *Outbox) render(m Message) (rendered, error) {
-	to, err := NewAddress("to", m.To.Name, m.To.Email)
-	if err != nil {
-		return rendered{}, err
+	channel, to := mailChannel, Address{}
+	if m.Webhook != "" {
+		channel = hookChannel + m.Webhook
+		if _, ok := b.channels.webhook(channel); !ok {
+			return rendered{}, problem.New(problem.Invalid, "webhook-unknown", "There is no webhook of this name.").WithField("notify.webhooks")
+		}
+	} else {
+		var err error
+		if to, err = NewAddress("to", m.To.Name, m.To.Email); err != nil {
+			return rendered{}, err
+		}
 	}
 	locale := b.locale(m.Locale)
 	words, err := write(m.Template, locale, m.Fields)
@@ -49,8 +61,14 @@ func (b *Outbox) render(m Message) (rendered, error) {
 	}
 	life = min(life, LongestLife)
 	id := uuid.Must(uuid.NewV7())
-	return rendered{id: id, organisation: m.Organisation, template: m.Template, messageID: id.String() + "@" + b.from.Domain(),
-		expires: now.Add(life), body: content{To: to, From: b.from, Locale: locale, Written: now.Truncate(time.Second), text: words}}, nil
+	var body json.RawMessage
+	if m.Webhook != "" {
+		if body, err = payload(m.Template, now, id.String(), words, m.Fields); err != nil {
+			return rendered{}, fmt.Errorf("composing a message: %w", err)
+		}
+	}
+	return rendered{id: id, organisation: m.Organisation, channel: channel, page: m.Page, template: m.Template, messageID: id.String() + "@" + b.from.Domain(),
+		expires: now.Add(life), body: content{To: to, From: b.from, Locale: locale, Written: now.Truncate(time.Second), Payload: body, text: words}}, nil
 }
 
 func (b *Outbox) locale(asked string) string {

@@ -60,6 +60,9 @@ func (b *Outbox) Send(ctx context.Context, o SenderOptions) error {
 					o.Log.Warn("expired messages were not wiped", "error", err)
 				}
 			}
+			if err := b.call(ctx, o); err != nil && ctx.Err() == nil {
+				o.Log.Warn("nobody was called", "error", err)
+			}
 			if err := b.round(ctx, o); err != nil && ctx.Err() == nil {
 				o.Log.Warn("messages were not sent", "error", err)
 			}
@@ -75,11 +78,12 @@ func (b *Outbox) Send(ctx context.Context, o SenderOptions) error {
 
 // round sends everything that is due now.
 func (b *Outbox) round(ctx context.Context, o SenderOptions) error {
-	if !b.Sends() {
+	channels := b.reached()
+	if len(channels) == 0 {
 		return nil
 	}
 	for ctx.Err() == nil {
-		list, err := due(ctx, o.DB, 20)
+		list, err := due(ctx, o.DB, channels, 20)
 		if err != nil || len(list) == 0 {
 			return err
 		}
@@ -112,14 +116,15 @@ func (b *Outbox) round(ctx context.Context, o SenderOptions) error {
 
 // one claims, sends and settles one message.
 func (b *Outbox) one(ctx context.Context, o SenderOptions, n Notification) (bool, error) {
-	lease, span := uuid.New(), b.config.attempt()+30*time.Second
+	lease, bound := uuid.New(), b.bound(n.Channel)
+	span := bound + 30*time.Second
 	c, attempt, ok, err := b.claim(ctx, o.DB, n, lease, span)
 	if !ok || err != nil {
 		return false, err
 	}
 	// The lease outlasts the attempt by half a minute, in which the outcome is
 	// entered.
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.config.attempt())
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
 	tries := b.attempt(work, n, c)
@@ -154,6 +159,13 @@ const stopGrace = 3 * time.Second
 // attempt tries the relays in order until one has accepted the message, has
 // refused it for good, or may have taken it.
 func (b *Outbox) attempt(ctx context.Context, n Notification, c content) (tries []try) {
+	if n.Channel != mailChannel {
+		h, ok := b.channels.webhook(n.Channel)
+		if !ok {
+			return []try{{relay: n.Channel, outcome: deferred, stage: "connect", answer: "No webhook of this name is configured."}}
+		}
+		return []try{h.deliver(ctx, n.ID.String(), b.clock(), c.Payload)}
+	}
 	message, err := compose(n.MessageID, c)
 	if err != nil {
 		return []try{{outcome: refused, stage: "content", answer: "The message could not be composed."}}
@@ -172,6 +184,14 @@ func (b *Outbox) attempt(ctx context.Context, n Notification, c content) (tries 
 		}
 	}
 	return tries
+}
+
+// bound is how long one attempt may take.
+func (b *Outbox) bound(channel string) time.Duration {
+	if h, ok := b.channels.webhook(channel); ok {
+		return h.timeout() + 5*time.Second
+	}
+	return b.config.attempt()
 }
 
 func notHost(s string) bool {

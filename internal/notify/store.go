@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +19,8 @@ type Notification struct {
 	ID           uuid.UUID  `json:"id"`
 	Organisation uuid.UUID  `json:"organisation"`
 	Template     Template   `json:"template"`
+	Channel      string     `json:"channel"` // mail, or webhook:NAME
+	Page         *uuid.UUID `json:"page,omitempty"`
 	MessageID    string     `json:"message_id"`
 	Recipient    []byte     `json:"-"`
 	State        State      `json:"state"`
@@ -31,7 +34,7 @@ type Notification struct {
 	Ended        *time.Time `json:"ended_at,omitempty"`
 	Wiped        bool       `json:"wiped"` // address and words are gone
 
-	Held bool      `json:"held"` // no relay is configured
+	Held bool      `json:"held"` // no relay is configured, or no such webhook
 	To   string    `json:"recipient"`
 	Log  []Attempt `json:"attempt_log,omitempty"`
 }
@@ -48,10 +51,10 @@ type Attempt struct {
 	Answer  string    `json:"answer"`
 }
 
-const columns = `id, organisation_id, template, message_id, recipient, state, attempts, doubtful, relay, answer, created_at, next_at, expires_at, ended_at, sealed IS NULL`
+const columns = `id, organisation_id, template, channel, page_id, message_id, recipient, state, attempts, doubtful, relay, answer, created_at, next_at, expires_at, ended_at, sealed IS NULL`
 
 func scan(row pgx.CollectableRow) (n Notification, err error) {
-	err = row.Scan(&n.ID, &n.Organisation, &n.Template, &n.MessageID, &n.Recipient, &n.State, &n.Attempts, &n.Doubtful, &n.Relay, &n.Answer,
+	err = row.Scan(&n.ID, &n.Organisation, &n.Template, &n.Channel, &n.Page, &n.MessageID, &n.Recipient, &n.State, &n.Attempts, &n.Doubtful, &n.Relay, &n.Answer,
 		&n.Created, &n.Next, &n.Expires, &n.Ended, &n.Wiped)
 	if len(n.Recipient) >= 6 {
 		n.To = fmt.Sprintf("%x", n.Recipient[:6]) // enough to tell two recipients apart
@@ -68,20 +71,25 @@ func (b *Outbox) insert(ctx context.Context, tx pgx.Tx, r rendered) error {
 	if err != nil {
 		return fmt.Errorf("sealing a message: %w", err)
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO notifications (id, organisation_id, template, message_id, recipient, content, sealed, state, next_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', now(), now() + $8)`, r.id, r.organisation, r.template, r.messageID,
-		b.hash([]byte(r.body.To.Email)), b.hash(plain), sealed, r.expires.Sub(b.clock()))
+	recipient := r.body.To.Email
+	if r.channel != mailChannel {
+		recipient = r.channel
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO notifications (id, organisation_id, template, message_id, recipient, content, sealed, state, next_at, expires_at, channel, page_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', now(), now() + $8, $9, nullif($10, '00000000-0000-0000-0000-000000000000'::uuid))`, r.id, r.organisation, r.template, r.messageID,
+		b.hash([]byte(recipient)), b.hash(plain), sealed, r.expires.Sub(b.clock()), r.channel, r.page)
 	if err != nil {
 		return fmt.Errorf("storing a message: %w", err)
 	}
 	return nil
 }
 
-// due lists messages whose time has come, of all organisations.
-func due(ctx context.Context, d *db.DB, limit int) (out []Notification, err error) {
+// due lists messages whose time has come, of all organisations, for channels
+// that this node can send by.
+func due(ctx context.Context, d *db.DB, channels []string, limit int) (out []Notification, err error) {
 	err = d.Read(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+columns+` FROM notifications
-			WHERE next_at <= now() AND (leased_until IS NULL OR leased_until <= now()) ORDER BY next_at LIMIT $1`, limit)
+			WHERE next_at <= now() AND (leased_until IS NULL OR leased_until <= now()) AND channel = ANY($2) ORDER BY next_at LIMIT $1`, limit, channels)
 		if err != nil {
 			return err
 		}
@@ -111,7 +119,7 @@ func (b *Outbox) claim(ctx context.Context, d *db.DB, n Notification, lease uuid
 		}
 		ok = true
 		if was == Sending {
-			lost := try{outcome: doubtful, stage: "answer", answer: "The node stopped while it was sending: the relay may have taken the message."}
+			lost := try{outcome: doubtful, stage: "answer", answer: "The node stopped while it was sending: the receiver may have taken the message."}
 			if err := logTry(ctx, tx, n, attempt-1, 99, lost); err != nil {
 				return err
 			}
@@ -214,7 +222,7 @@ func (b *Outbox) List(ctx context.Context, d *db.DB, f Filter) (out []Notificati
 		return nil, fmt.Errorf("listing messages: %w", err)
 	}
 	for i := range out {
-		out[i].Held = !b.Sends() && out[i].Next != nil
+		out[i].Held = b.held(out[i])
 	}
 	return out, nil
 }
@@ -242,7 +250,7 @@ func (b *Outbox) Show(ctx context.Context, d *db.DB, id uuid.UUID) (n Notificati
 	if err != nil {
 		return n, fmt.Errorf("showing a message: %w", err)
 	}
-	n.Held = !b.Sends() && n.Next != nil
+	n.Held = b.held(n)
 	return n, nil
 }
 
@@ -275,4 +283,9 @@ func Counts(ctx context.Context, d *db.DB) (map[State]int64, error) {
 		return err
 	})
 	return out, err
+}
+
+// held reports whether a message waits for its channel to be configured.
+func (b *Outbox) held(n Notification) bool {
+	return n.Next != nil && !slices.Contains(b.reached(), n.Channel)
 }

@@ -24,6 +24,7 @@ const (
 	LockOut     Template = "lock-out"     // an account is locked for a while: when, until, attempts
 	Recovery    Template = "recovery"     // a recovery link was made: organisation, when, until. The link itself never goes by mail
 	StaffAccess Template = "staff-access" // staff may see client data: organisation, reason, ticket, from, until
+	Called      Template = "page"         // somebody is called for something critical: severity, code, organisation, when, facts, round, link
 	AlarmRaised Template = "alarm"        // something needs a person: severity, code, organisation, when, facts
 	Test        Template = "test"         // an operator tries the relays: when, node
 )
@@ -41,6 +42,7 @@ var kinds = map[Template]kind{
 	Recovery:    {[]string{"organisation", "when", "until"}, 24 * time.Hour},
 	StaffAccess: {[]string{"organisation", "reason", "ticket", "from", "until"}, LongestLife},
 	AlarmRaised: {[]string{"severity", "code", "organisation", "when", "facts"}, 24 * time.Hour},
+	Called:      {[]string{"severity", "code", "organisation", "when", "facts", "round", "link"}, 24 * time.Hour},
 	Test:        {[]string{"when", "node"}, time.Hour},
 }
 
@@ -50,7 +52,7 @@ const LongestLife = 7 * 24 * time.Hour
 
 // Templates lists every kind of message.
 func Templates() []Template {
-	return []Template{Invitation, NewSignIn, LockOut, Recovery, StaffAccess, AlarmRaised, Test}
+	return []Template{Invitation, NewSignIn, LockOut, Recovery, StaffAccess, AlarmRaised, Called, Test}
 }
 
 // Locales are the languages that every template is written in.

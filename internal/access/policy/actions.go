@@ -216,7 +216,8 @@ var platformRules = []rule{
 	{"notify.list", "see messages and whether they arrived", read, platform},
 	{"notify.test", "send a test message", administrative, runs},
 	{"notify.retry", "send a message again", administrative | nodeAlways, runs},
-	{"notify.set", "change whom messages go to", administrative, runs},
+	{"notify.set", "change whom messages go to, or who stands in on call", administrative, runs},
+	{"notify.ack", "take a call", 0, platform},
 }
 
 // continuityRules are about backups and recovery.
