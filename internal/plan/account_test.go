@@ -68,3 +68,21 @@ func TestAChangedRunbookIsADifferenceThatAsksForAReview(t *testing.T) {
 		t.Errorf("%+v", changes)
 	}
 }
+
+func TestAPromiseMayBeMadeOfAGroupOfWhichThePlanSaysNothingYet(t *testing.T) {
+	t.Parallel()
+	of := func(subject, bound, group string) string {
+		return "version: 1\norganisation: {name: x}\nsuppliers: [{name: lab, provides: [inference]}]\nnodes: [{name: one, roles: [gateway]}]\ncommitments: [{name: c, subject: " + subject + ", " + bound + ", of: [" + group + "]}]\n"
+	}
+	for text, ok := range map[string]bool{
+		of("supplier.retains-data", `equals: "no"`, "inference"): true,
+		of("remote-access.password", `equals: "no"`, "gateway"):  true,
+		of("notice.within", "at_most: 2h", "outage"):             true,
+		of("supplier.retains-data", `equals: "no"`, "gateway"):   false,
+		of("supplier.retains-data", `equals: "no"`, "inferense"): false,
+	} {
+		if _, err := plan.Parse("fleet.yaml", []byte(text)); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

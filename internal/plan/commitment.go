@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -106,7 +107,25 @@ func (p *Plan) promisable(name string, s Subject, said map[string]map[string]boo
 			return true
 		}
 	}
-	return s.Of == "traffic" && trafficOrSecret("TLS", name) || s.Of == "secret" && trafficOrSecret("Hashing", name) || p.saidOf(s, said)[name]
+	return s.Of == "traffic" && trafficOrSecret("TLS", name) || s.Of == "secret" && trafficOrSecret("Hashing", name) || grouped(s.Of, name) || p.saidOf(s, said)[name]
+}
+
+// groups are the fields by whose words things of a kind are spoken of together:
+// all nodes of a role, all suppliers of a service. A promise may be made of a
+// group before the plan says anything of it: that it says nothing is then found.
+var groups = map[string][]string{"node": {"roles"}, "supplier": {"provides"}, "notice": {"event", "to"}}
+
+// grouped reports whether a word stands for a group of things of a kind.
+func grouped(kind, word string) bool {
+	list, ok := shapes().byName[kinds[kind]]
+	if !ok {
+		return false
+	}
+	thing := shapes().fields[list].shape.element
+	return slices.ContainsFunc(groups[kind], func(name string) bool {
+		f := &thing.fields[thing.byName[name]]
+		return slices.Contains(f.enum, word) || slices.Contains(f.words, word)
+	})
 }
 
 // saidOf are the names of all that the plan says of a subject; said keeps them,

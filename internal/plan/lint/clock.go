@@ -48,7 +48,7 @@ var clockRules = []Rule{
 		ID: "acknowledgement-slower-than-fix", Title: "A report is read later than it must be mended", Group: "clocks", Severity: Warning,
 		Why:    "A weakness that somebody reports on a Friday may be read after the time in which it should have been mended.",
 		Mend:   "Acknowledge faster than the shortest time for mending, in hours of the calendar, or write that the time for mending starts with the acknowledgement.",
-		Source: "ISO/IEC 27001:2022, A.8.8; ISO/IEC 29147:2018, 6",
+		Source: "ISO/IEC 27001:2022, A.8.8; ISO/IEC 29147:2018",
 		check:  acknowledgementSlower,
 	},
 	{
@@ -187,7 +187,8 @@ func rtoStartUndefined(c *Context) {
 	for i := range c.Scenarios {
 		s := &c.Scenarios[i]
 		subject := about("scenario", s.Name)
-		if s.Kind == "planned" || s.Kind == "person-away" || len(s.Recovery) == 0 && !s.RestoreWithin.Known() {
+		nothing := s.Kind == "premises" && len(s.Loses) == 0 && len(s.Recovery) == 0 // whoever works from anywhere recovers nothing
+		if nothing || s.Kind == "planned" || s.Kind == "person-away" || len(s.Recovery) == 0 && !s.RestoreWithin.Known() {
 			continue
 		}
 		switch {

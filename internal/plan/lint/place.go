@@ -13,7 +13,7 @@ var placeRules = []Rule{
 		ID: "one-supplier", Title: "One supplier holds a function, its fallback and its backups", Group: "fallbacks", Severity: Warning,
 		Why:    "A closed account, an unpaid bill, a mistake or a fire at that supplier takes every copy, and nobody else has one.",
 		Mend:   "Keep one copy of the backups with another supplier, or at a place of your own.",
-		Source: "ISO 22301:2019, 8.3.2",
+		Source: "ISO 22301:2019, 8.3.4 (partners and suppliers)",
 		check:  oneSupplier,
 	},
 	{
@@ -27,14 +27,14 @@ var placeRules = []Rule{
 		ID: "supplier-unlisted", Title: "A supplier is used but not among the critical ones", Group: "fallbacks", Severity: Warning,
 		Why:    "The plan lists the suppliers whose loss it prepares for. One that is left out has no alternative, no review and no scenario.",
 		Mend:   "List it (critical: true) with an alternative and a scenario of its loss, or say that nothing critical stops without it (critical: false).",
-		Source: "ISO 22301:2019, 8.2.2, 8.3.2",
+		Source: "ISO 22301:2019, 8.2.2 (dependencies on suppliers)",
 		check:  supplierUnlisted,
 	},
 	{
 		ID: "supplier-without-alternative", Title: "A critical supplier that nobody could replace", Group: "fallbacks", Severity: Warning,
 		Why:    "When it ends its service or fails, the search for another begins on that day, with a contract to sign and data to move.",
 		Mend:   "Name another supplier that could take over (alternatives:), with a runbook for the change and how long that takes.",
-		Source: "ISO 22301:2019, 8.3.2; BSI-Standard 200-4",
+		Source: "ISO 22301:2019, 8.3.4 (partners and suppliers)",
 		check:  supplierWithoutAlternative,
 	},
 }

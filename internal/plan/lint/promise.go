@@ -27,7 +27,6 @@ var promiseRules = []Rule{
 		ID: "promises-contradict", Title: "Two promises about the same thing differ", Group: "arithmetic", Severity: Error,
 		Why:    "Whoever reads only one of the documents relies on what the other denies.",
 		Mend:   "Give one bound in both documents, or say in each what it is promised of (of:) and when (when:).",
-		Source: "ISO 22301:2019, 7.5",
 		check:  promisesContradict,
 	},
 	{
