@@ -360,6 +360,12 @@ func (a *app) runRoles(ctx context.Context, cfg daemon.Config, roles []member.Ro
 // greetMember says what runs, where there is no gateway.
 func (a *app) greetMember(d *daemon.Daemon, took time.Duration) {
 	m := d.Member()
+	if m == nil {
+		_ = a.print(map[string]any{"address": d.Inference().Address(), "roles": []member.Role{member.Inference}, "data_dir": d.DataDir(), "ready_ms": took.Milliseconds(), "pid": os.Getpid()}, func(w io.Writer) {
+			fmt.Fprintf(w, "In front of an Ollama after %.1f s.\n\n  Address\t%s\n  Data\t%s\n", took.Seconds(), d.Inference().Address(), d.DataDir())
+		})
+		return
+	}
 	s := m.Status(context.Background())
 	_ = a.print(map[string]any{"node": m.Name(), "roles": m.Roles(), "data_dir": d.DataDir(), "ready_ms": took.Milliseconds(), "words": s.Words, "pid": os.Getpid()}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s runs with the roles %s after %.1f s.\n%s\n\n  Data\t%s\n", m.Name(), rolesLine(m.Roles()), took.Seconds(), s.Words, d.DataDir())

@@ -10,6 +10,7 @@ import (
 	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/gateway"
+	"github.com/missionopsai/foundry/internal/inference"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
@@ -38,6 +39,8 @@ type Config struct {
 	Notify notify.Channels `yaml:"notify,omitempty" json:"notify,omitzero"`
 
 	Fleet FleetConfig `yaml:"fleet,omitempty" json:"fleet,omitzero"`
+
+	Inference inference.Config `yaml:"inference,omitempty" json:"inference,omitzero" jsonschema:"description=The front of an Ollama on this machine\\, for a process with the role inference."`
 
 	Backup backup.Config `yaml:"backup,omitempty" json:"backup,omitzero"`
 

@@ -207,7 +207,7 @@ func (d *Daemon) makeGateway(ctx context.Context) (err error) {
 		Config: config, Node: d.node.Number, Boot: d.node.Boot, DB: d.db,
 		Recorder: ledger.NewRecorder(d.journal, d.node.Number, d.node.Boot), Budgets: d.budgets, Verifier: d.verifier,
 		Seal: d.keyring.Seal, Open: d.keyring.Open, Snapshot: filepath.Join(d.config.DataDir, "snapshot.sealed"),
-		Fallbacks: ledger.NewFallbacks(d.db, ledger.FallbackOptions{Node: d.node.Number, Log: d.log, Told: d.fallbackTold}),
+		Fleet: d.reachNode, Fallbacks: ledger.NewFallbacks(d.db, ledger.FallbackOptions{Node: d.node.Number, Log: d.log, Told: d.fallbackTold}),
 		Simulator: dial, Metrics: gateway.NewMetrics(d.registry), Log: d.log, Clock: d.clock,
 	})
 	if err != nil {

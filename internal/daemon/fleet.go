@@ -16,6 +16,7 @@ import (
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/config"
 	"github.com/missionopsai/foundry/internal/fleet/member"
+	"github.com/missionopsai/foundry/internal/inference"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -53,7 +54,8 @@ type membership struct {
 	member  atomic.Pointer[member.Member]
 	joining chan error // the result of joining; nil: there is no fleet
 	desk    *member.Desk
-	acts    chan struct{} // an act waits to be entered into the audit log
+	front   atomic.Pointer[inference.Front] // nil: without the role inference
+	acts    chan struct{}                   // an act waits to be entered into the audit log
 }
 
 // Member is this process's place in the fleet; nil while it has none.

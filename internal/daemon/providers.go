@@ -29,10 +29,10 @@ func findProviders(ctx context.Context, country string) []gateway.ProviderConfig
 // fleet's own unless the file says otherwise.
 func homeFacts(p *gateway.ProviderConfig, country string) {
 	if p.Own == nil && p.Kind == string(gateway.Ollama) {
-		own := p.BaseURL == "" || local(p.BaseURL) || p.Fleet
+		own := p.BaseURL == "" || local(p.BaseURL) || p.Node != ""
 		p.Own = &own
 	}
-	if p.Fleet && !local(p.BaseURL) {
+	if p.Node != "" && !local(p.BaseURL) {
 		return // it stands somewhere else: the file has to say where
 	}
 	if p.Kind == string(gateway.SimulatorKind) || p.Own != nil && *p.Own {

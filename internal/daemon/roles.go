@@ -36,8 +36,11 @@ func Serve(ctx context.Context, o Options, roles []member.Role) (*Daemon, error)
 	if err := member.CheckRoles(roles); err != nil {
 		return nil, err
 	}
-	if slices.Contains(roles, member.Inference) {
-		return nil, problem.New(problem.Unsupported, "role-alone", "The role inference runs as a process of its own.").WithField("role").WithMend("Start it with `foundry serve --role inference`.")
+	if slices.Contains(roles, member.Inference) && slices.Contains(roles, member.Gateway) {
+		return nil, problem.New(problem.Unsupported, "role-alone", "The role inference does not run in one process with a gateway.").WithField("role").WithMend("Start it beside it with `foundry serve --role inference`.")
+	}
+	if o.Config.inferenceAlone(roles) {
+		return startInferenceAlone(ctx, o, roles)
 	}
 	if slices.Contains(roles, member.Gateway) {
 		o.Roles = roles
@@ -86,6 +89,11 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 	}
 	if err := d.makeMemberDesk(); err != nil {
 		return nil, err
+	}
+	if slices.Contains(roles, member.Inference) {
+		if err := d.startInference(ctx); err != nil {
+			return nil, err
+		}
 	}
 	d.running.Go(func() { holdMemory(d.life) })
 	d.running.Go(func() {

@@ -86,7 +86,7 @@ type ProviderConfig struct {
 	CA              string                `yaml:"ca,omitempty" json:"ca,omitempty" jsonschema:"description=PEM file of the authority that signed the provider's certificate\\, when it is a private one."`
 	ClientCert      string                `yaml:"client_certificate,omitempty" json:"client_certificate,omitempty" jsonschema:"description=PEM file with the certificate that this node shows to the provider: mutual TLS 1.3\\, as an inference node of Foundry's asks for. With client_key and ca."`
 	ClientKey       config.Secret         `yaml:"client_key,omitempty" json:"client_key,omitzero"`
-	Fleet           bool                  `yaml:"fleet,omitempty" json:"fleet,omitempty" jsonschema:"description=The provider is a node of this fleet with the role inference: both show the fleet's certificates\\, and no file has to be named."`
+	Node            string                `yaml:"node,omitempty" json:"node,omitempty" jsonschema:"description=Name of the node of this fleet\\, with the role inference\\, that the provider is: both show the fleet's certificates\\, and no file has to be named."`
 	Health          string                `yaml:"health,omitempty" json:"health,omitempty" jsonschema:"description=Path at which the provider says how it is\\, as an inference node of Foundry's does; off for none. Default /health for an Ollama that is reached by mutual TLS."`
 	Proxy           string                `yaml:"proxy,omitempty" json:"proxy,omitempty" jsonschema:"description=URL of an HTTP CONNECT proxy for egress."`
 	Own             *bool                 `yaml:"own,omitempty" json:"own,omitempty" jsonschema:"description=True for models of the fleet itself\\, on its own servers."`

@@ -41,45 +41,75 @@ const (
 )
 
 // mutual reports whether both ends show certificates.
-func (c ProviderConfig) mutual() bool { return c.Fleet || c.ClientCert != "" || c.ClientKey.Set() }
+func (c ProviderConfig) mutual() bool { return c.Node != "" || c.ClientCert != "" || c.ClientKey.Set() }
 
 // clientTLS is TLS 1.3 with a certificate of this node's.
-func (c ProviderConfig) clientTLS(base string, roots *x509.CertPool, fleet inference.TLS) (*tls.Config, error) {
+func (c ProviderConfig) clientTLS(base string, roots *x509.CertPool, fleet func(string) *tls.Config) (*tls.Config, error) {
 	field := "providers." + c.Name
 	if u, err := url.Parse(base); err != nil || u.Scheme != "https" {
 		return nil, problem.New(problem.Invalid, "provider-mutual-plain", "Certificates are shown over https:// only.").WithField(field + ".base_url").
 			WithMend("Write the inference node's address, for example https://10.0.0.5:11443.")
 	}
-	own := fleet
-	if !c.Fleet {
-		if c.ClientCert == "" || !c.ClientKey.Set() || roots == nil {
-			return nil, problem.New(problem.Invalid, "provider-mutual-half", "A client certificate, its key and the authority of the other side come together.").
-				WithField(field).WithMend("Give client_certificate, client_key and ca, or fleet: true for a node of this fleet.")
-		}
-		pair := &inference.Pair{Certificate: c.ClientCert, Key: c.ClientKey, Authority: c.CA, Field: field, Log: slog.Default()}
-		if err := pair.Check(); err != nil {
-			return nil, err
-		}
-		own = pair.TLS()
-	} else if own.Certificate == nil || own.Authority == nil {
-		own = notJoined
+	if c.Node != "" {
+		return fleetTLS(c.Node, fleet), nil
 	}
-	if c.Fleet {
-		roots = own.Authority()
+	if c.ClientCert == "" || !c.ClientKey.Set() || roots == nil {
+		return nil, problem.New(problem.Invalid, "provider-mutual-half", "A client certificate, its key and the authority of the other side come together.").
+			WithField(field).WithMend("Give client_certificate, client_key and ca, or the node's name in the fleet.")
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.Certificate() }}
-	if own.Verify != nil {
-		out.VerifyConnection = func(s tls.ConnectionState) error { return own.Verify(s.PeerCertificates[0]) }
+	pair := &inference.Pair{Certificate: c.ClientCert, Key: c.ClientKey, Authority: c.CA, Field: field, Log: slog.Default()}
+	if err := pair.Check(); err != nil {
+		return nil, err
 	}
-	return out, nil
+	own := pair.TLS()
+	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.Certificate() }}, nil
 }
 
-// notJoined stands in while this node is in no fleet: it shows nothing and
-// believes nobody.
-var notJoined = inference.TLS{
-	Certificate: func() (*tls.Certificate, error) { return nil, errors.New("this node is in no fleet") },
-	Authority:   x509.NewCertPool,
+var errNoFleet = errors.New("this node is in no fleet")
+
+// fleetTLS reaches one node of the fleet. What it shows and believes is asked
+// for at every handshake: a gateway starts before it has its place in the
+// fleet, and certificates are renewed while it runs. The library's own check is
+// off because it knows no such moment; what stands in its place checks the
+// same, and whatever the fleet checks beside it.
+func fleetTLS(node string, fleet func(string) *tls.Config) *tls.Config {
+	now := func() (*tls.Config, error) {
+		if fleet != nil {
+			if c := fleet(node); c != nil && c.RootCAs != nil && c.ServerName != "" && c.GetClientCertificate != nil {
+				return c, nil
+			}
+		}
+		return nil, errNoFleet
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true,
+		GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			c, err := now()
+			if err != nil {
+				return nil, err
+			}
+			return c.GetClientCertificate(r)
+		},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			c, err := now()
+			if err != nil {
+				return err
+			}
+			if len(s.PeerCertificates) == 0 {
+				return errors.New("no certificate was shown")
+			}
+			between := x509.NewCertPool()
+			for _, other := range s.PeerCertificates[1:] {
+				between.AddCert(other)
+			}
+			if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: c.RootCAs, DNSName: c.ServerName, Intermediates: between}); err != nil {
+				return err
+			}
+			if c.VerifyConnection != nil {
+				return c.VerifyConnection(s)
+			}
+			return nil
+		}}
 }
 
 // healthPath is where the provider says how it is; empty: nowhere.

@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,7 +15,6 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
-	"github.com/missionopsai/foundry/internal/inference"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -31,7 +31,7 @@ type Options struct {
 	Open      func(sealed, associated []byte) ([]byte, error)
 	Snapshot  string                                  // path of the sealed snapshot; empty: none is kept
 	Simulator func(context.Context) (net.Conn, error) // reaches the built-in simulator
-	Fleet     inference.TLS                           // this node's certificate of the fleet; zero: it has none
+	Fleet     func(node string) *tls.Config           // reaches one node of the fleet and no other; it returns nil while this node is in none
 	Fallbacks *ledger.Fallbacks                       // counts what others cost while the fleet's own models are away; nil: nobody does
 	Metrics   *Metrics                                // never nil
 	Log       *slog.Logger

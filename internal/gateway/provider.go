@@ -16,7 +16,6 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
 	"github.com/missionopsai/foundry/internal/gateway/wire"
-	"github.com/missionopsai/foundry/internal/inference"
 	"github.com/missionopsai/foundry/internal/problem"
 	"github.com/missionopsai/foundry/internal/sovereignty"
 )
@@ -107,7 +106,7 @@ const (
 	breakerCooldown = 10 * time.Second
 )
 
-func newProvider(c ProviderConfig, rates *exchange, dial func(context.Context) (net.Conn, error), fleet inference.TLS, clock func() time.Time) (*Provider, error) {
+func newProvider(c ProviderConfig, rates *exchange, dial func(context.Context) (net.Conn, error), fleet func(string) *tls.Config, clock func() time.Time) (*Provider, error) {
 	kf, ok := kinds[Kind(c.Kind)]
 	if !ok {
 		return nil, problem.New(problem.Invalid, "provider-kind", fmt.Sprintf("%q is not a kind of provider.", c.Kind)).
@@ -137,7 +136,7 @@ func newProvider(c ProviderConfig, rates *exchange, dial func(context.Context) (
 	return p, nil
 }
 
-func (p *Provider) connect(dial func(context.Context) (net.Conn, error), fleet inference.TLS) error {
+func (p *Provider) connect(dial func(context.Context) (net.Conn, error), fleet func(string) *tls.Config) error {
 	c := p.config
 	field := "providers." + c.Name
 	base := orString(c.BaseURL, p.facts.base)

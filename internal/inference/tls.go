@@ -3,7 +3,7 @@ package inference
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
+	"errors"
 	"log/slog"
 	"os"
 	"slices"
@@ -19,10 +19,32 @@ type TLS struct {
 	Certificate func() (*tls.Certificate, error)   // asked at every handshake
 	Authority   func() *x509.CertPool              // whose certificates count, asked at every handshake
 	Verify      func(peer *x509.Certificate) error // refuses what the authority signed and the fleet no longer wants; may be nil
+
+	// Server stands for all of these: the configuration of a listener for nodes
+	// of the fleet, asked for at every handshake.
+	Server func() *tls.Config
+	// Admit has the last word on who is at the other end of a connection that
+	// was verified; may be nil.
+	Admit func(*tls.ConnectionState) error
 }
 
 // set reports whether there is anything.
-func (t TLS) set() bool { return t.Certificate != nil && t.Authority != nil }
+func (t TLS) set() bool { return t.Server != nil || t.Certificate != nil && t.Authority != nil }
+
+// listener is what a listener shows and believes at this moment.
+func (t TLS) listener() (*tls.Config, error) {
+	if t.Server != nil {
+		if c := t.Server(); c != nil {
+			return c.Clone(), nil
+		}
+		return nil, errors.New("this node is in no fleet")
+	}
+	cert, err := t.Certificate()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{Certificates: []tls.Certificate{*cert}, ClientCAs: t.Authority()}, nil
+}
 
 // serverTLS is TLS 1.3 that every client has to show a certificate for.
 func serverTLS(c Config, own TLS, log *slog.Logger) (*tls.Config, error) {
@@ -37,34 +59,51 @@ func serverTLS(c Config, own TLS, log *slog.Logger) (*tls.Config, error) {
 		return nil, problem.New(problem.Invalid, "inference-tls", "This node has no certificate for gateways to know it by.").WithField("inference").
 			WithMend("Let the node join the fleet, or give inference.certificate, inference.key and inference.client_ca.")
 	}
-	verify := func(s tls.ConnectionState) error {
-		if len(s.PeerCertificates) == 0 {
-			return fmt.Errorf("no certificate was shown")
-		}
-		peer := s.PeerCertificates[0]
-		if len(c.Clients) > 0 && !named(peer, c.Clients) {
-			return fmt.Errorf("the certificate has none of the names that may call")
-		}
-		if own.Verify != nil {
-			return own.Verify(peer)
-		}
-		return nil
-	}
 	// Every handshake asks anew: certificates are renewed and nodes removed
 	// while this process runs. Without tickets, no connection lives on a
 	// certificate that was good earlier.
 	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		cert, err := own.Certificate()
+		out, err := own.listener()
 		if err != nil {
 			return nil, err
 		}
-		believed := own.Authority()
-		if believed == nil { // nil would mean every authority of this machine
-			believed = x509.NewCertPool()
+		if out.ClientCAs == nil { // nil would mean every authority of this machine
+			out.ClientCAs = x509.NewCertPool()
 		}
-		return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*cert}, ClientAuth: tls.RequireAndVerifyClientCert,
-			ClientCAs: believed, VerifyConnection: verify, SessionTicketsDisabled: true, NextProtos: []string{"http/1.1"}}, nil
-	}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.Certificate() }}, nil
+		inner := out.VerifyConnection
+		out.VerifyConnection = func(s tls.ConnectionState) error {
+			if inner != nil {
+				if err := inner(s); err != nil {
+					return err
+				}
+			}
+			return c.admits(own, &s)
+		}
+		out.MinVersion, out.ClientAuth, out.SessionTicketsDisabled, out.NextProtos = tls.VersionTLS13, tls.RequireAndVerifyClientCert, true, []string{"http/1.1"}
+		return out, nil
+	}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return nil, errors.New("no handshake begins without a configuration of its own")
+	}}, nil
+}
+
+// admits refuses a verified connection of somebody who may not call.
+func (c Config) admits(own TLS, s *tls.ConnectionState) error {
+	if len(s.PeerCertificates) == 0 {
+		return errors.New("no certificate was shown")
+	}
+	peer := s.PeerCertificates[0]
+	if len(c.Clients) > 0 && !named(peer, c.Clients) {
+		return errors.New("the certificate has none of the names that may call")
+	}
+	if own.Verify != nil {
+		if err := own.Verify(peer); err != nil {
+			return err
+		}
+	}
+	if own.Admit != nil {
+		return own.Admit(s)
+	}
+	return nil
 }
 
 func named(c *x509.Certificate, names []string) bool {
