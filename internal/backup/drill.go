@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -254,29 +255,37 @@ func (x *trial) database(ctx context.Context) error {
 	e.StartWAL = restored.Point.StartWAL
 	x.w.change(func(r *Run) { r.Label = restored.Point.Label })
 	x.w.say("replaying the log")
+	// What it is compared with is listed while the log is replayed.
+	var beside sync.WaitGroup
+	var listing error
+	beside.Go(func() { listing = x.expect(ctx, &e) })
 	copy, err := scratch.Start(ctx, scratch.Options{Dir: x.place.Dir, BinDir: b.o.BinDir, User: b.o.User, Log: b.o.Log, Pages: pages})
 	x.d.Recovery = time.Since(start).Seconds()
+	beside.Wait()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = copy.Stop(context.WithoutCancel(ctx)) }()
+	if listing != nil {
+		return listing
+	}
 	return x.prove(ctx, copy, e)
 }
 
-func (x *trial) prove(ctx context.Context, copy *scratch.Server, e scratch.Expected) (err error) {
-	b := x.b
+// expect reads what the copy is compared with beside sentinels.
+func (x *trial) expect(ctx context.Context, e *scratch.Expected) (err error) {
 	at := x.began
 	if !x.wanted.IsZero() {
 		at = x.wanted
 	}
-	if e.Notes, err = notesAround(ctx, b.o.DB, at); err != nil {
+	if e.Notes, err = notesAround(ctx, x.b.o.DB, at); err != nil || x.with.Archive == nil {
 		return err
 	}
-	if x.with.Archive != nil {
-		if e.Archive, _, err = x.with.Archive(ctx, x.w.task.target); err != nil {
-			return err
-		}
-	}
+	e.Archive, _, err = x.with.Archive(ctx, x.w.task.target)
+	return err
+}
+
+func (x *trial) prove(ctx context.Context, copy *scratch.Server, e scratch.Expected) error {
 	e.Checks = x.with.Hooks
 	proof, err := copy.Prove(ctx, e, func(what string) { x.w.say("checking: " + what) })
 	x.proof = proof

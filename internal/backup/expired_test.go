@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/scratch"
 	"github.com/missionopsai/foundry/internal/backup/scratch/scratchtest"
 	"github.com/missionopsai/foundry/internal/backup/target"
 )
@@ -95,5 +96,35 @@ func TestAnEngineThatRemovesWhatIsHeldIsFoundOut(t *testing.T) {
 	j := h.done(h.b.StartExpire(ctx, operator, TargetRequest{}))
 	if j.State != Failed || j.Runs[0].Code != "expire-too-much" {
 		t.Fatalf("%+v", j.Runs[0])
+	}
+}
+
+// What was listed while an expiry took segments away may look like a gap.
+func TestAfterAnExpiryTheArchiveIsListedAnew(t *testing.T) {
+	listed := 0
+	h := newHouse(t, func(_ *house, o *Options) {
+		honest := o.Archive
+		o.Archive = func(ctx context.Context, t target.Target) (scratch.Archive, time.Time, error) {
+			listed++
+			return honest(ctx, t)
+		}
+	})
+	h.backUp()
+	h.settle()
+	look := func() int {
+		before := listed
+		if err := h.b.watchArchive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return listed - before
+	}
+	if n := look(); n != 0 {
+		t.Fatalf("listed %d times within the hour", n)
+	}
+	if j := h.done(h.b.StartExpire(t.Context(), operator, TargetRequest{})); j.State != Done {
+		t.Fatalf("%+v", j.Runs)
+	}
+	if n := look(); n != 1 {
+		t.Errorf("listed %d times after an expiry", n)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -334,22 +335,27 @@ func (x *recovering) stepReplay(ctx context.Context, s *RecoveryStep) error {
 	if err != nil {
 		return err
 	}
-	// The engine's settings, which its restore command reads, were this
-	// process's or are to be made again.
-	if _, err := x.engines.Database.Points(ctx, t); err != nil {
-		return err
-	}
+	// The engine's settings, which its restore command reads, are this process's
+	// where it restored, or are to be made again.
 	if x.pages == nil {
+		if _, err := x.engines.Database.Points(ctx, t); err != nil {
+			return err
+		}
 		x.pages = scratch.ReadPages(filepath.Join(x.clusterDir(), "data"))
 	}
+	// What it is compared with is listed while the log is replayed.
+	var beside sync.WaitGroup
+	var expected scratch.Expected
+	var listing error
+	beside.Go(func() { expected, listing = x.expected(ctx, t) })
 	copy, err := scratch.Start(ctx, scratch.Options{Dir: x.clusterDir(), BinDir: x.o.BinDir, Log: x.o.Log, Durable: true, Pages: x.pages})
+	beside.Wait()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = copy.Stop(ctx) }()
-	expected, err := x.expected(ctx, t)
-	if err != nil {
-		return err
+	if listing != nil {
+		return listing
 	}
 	proof, err := copy.Prove(ctx, expected, func(what string) { x.o.Progress(StepReplay, 0, 0, what) })
 	if err != nil {
