@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,5 +127,36 @@ func TestAfterAnExpiryTheArchiveIsListedAnew(t *testing.T) {
 	}
 	if n := look(); n != 1 {
 		t.Errorf("listed %d times after an expiry", n)
+	}
+}
+
+// A dry run removes nothing: what it named and what is gone later was removed
+// by somebody else.
+func TestWhatADryRunNamedIsCalledLostWhenItIsGone(t *testing.T) {
+	l := &liar{}
+	h := newHouse(t, func(h *house, o *Options) { l.Plain, o.Database = h.plain, l })
+	ctx := t.Context()
+	for range 3 {
+		h.backUp()
+	}
+	h.now = func() time.Time { return time.Now().Add(40 * 24 * time.Hour) }
+	l.points = func(all []engine.Point) []engine.Point { // the newest is of today
+		out := slices.Clone(all)
+		out[len(out)-1].Stopped = h.now()
+		return out
+	}
+	j := h.done(h.b.StartExpire(ctx, operator, TargetRequest{DryRun: true}))
+	if j.State != Done || !slices.Contains(j.Runs[0].Gone, "P001") {
+		t.Fatalf("%+v", j.Runs[0])
+	}
+	if err := os.RemoveAll(filepath.Join(h.target.Path, "P001")); err != nil {
+		t.Fatal(err)
+	}
+	j = h.done(h.b.StartVerify(ctx, operator, TargetRequest{}))
+	if j.State != Failed || !strings.Contains(j.Runs[0].Reason, "P001") {
+		t.Fatalf("%+v", j.Runs[0])
+	}
+	if p, err := h.b.Point(ctx, operator, "one", "P001"); err != nil || p.Gone == nil || p.GoneWhy != whyLost {
+		t.Fatalf("%+v %v", p, err)
 	}
 }
