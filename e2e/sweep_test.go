@@ -185,6 +185,10 @@ var demands = map[string]demand{
 	"backup-release":    {action: "backup.release", about: aboutPlatform, path: "/backup-holds/{other}/release", body: `{"reason":"the dispute is settled"}`},
 
 	"backup-probe":        {action: "backup.probe", about: aboutPlatform, path: "/backup-probes", body: `{"targets":["nowhere"]}`},
+	"fleet-picture":           {action: "node.read", about: aboutPlatform, path: "/fleet/picture"},
+	"fleet-readiness":         {action: "node.read", about: aboutPlatform, path: "/fleet/readiness"},
+	"fleet-losses":            {action: "node.read", about: aboutPlatform, path: "/fleet/losses"},
+	"fleet-marks":             {action: "node.marks", about: aboutPlatform, path: "/fleet/marks"},
 	"fleet-status":            {action: "node.read", about: aboutPlatform, path: "/fleet"},
 	"fleet-invitation-list":   {action: "node.read", about: aboutPlatform, path: "/fleet/invitations"},
 	"fleet-invite":            {action: "node.invite", about: aboutPlatform, path: "/fleet/invitations", body: `{"name":"node-2","roles":["fleet"]}`},

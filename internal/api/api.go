@@ -18,6 +18,8 @@ import (
 	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
+	"github.com/missionopsai/foundry/internal/fleet"
+	"github.com/missionopsai/foundry/internal/fleet/apart"
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -60,7 +62,9 @@ type Options struct {
 
 	Plans *governance.Plans
 
-	Nodes *member.Desk // of the fleet
+	Nodes  *member.Desk  // of the fleet
+	Window *fleet.Window // nil: this node watches no fleet
+	Marks  func(context.Context, principal.Principal) (apart.Marks, error)
 }
 
 // API serves the administrative interface.
@@ -98,6 +102,7 @@ func New(o Options) *API {
 	a.mirrors()
 	a.plan()
 	a.fleet()
+	a.window()
 	return a
 }
 

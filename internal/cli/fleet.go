@@ -19,7 +19,7 @@ import (
 
 func (a *app) node() *cobra.Command {
 	return group("node", "Work with the nodes of the fleet",
-		a.nodeStatus(), a.nodeList(), a.nodeInvite(), a.nodeInvitations(), a.nodeJoin(), a.nodeDrain(), a.nodeRemove(), a.nodeSnapshot(), a.nodeRecover())
+		a.nodeStatus(), a.nodeList(), a.nodeReadiness(), a.nodeInvite(), a.nodeInvitations(), a.nodeJoin(), a.nodeDrain(), a.nodeRemove(), a.nodeSnapshot(), a.nodeRecover())
 }
 
 func (a *app) fleetStatus(ctx context.Context) (s member.Status, err error) {

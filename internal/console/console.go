@@ -55,6 +55,7 @@ type Options struct {
 	Glass    *backup.Glass   // nil: there is no way in but signing in
 	Code     *backup.Code    // nil: this node mirrors no repositories
 	Plans    *governance.Plans
+	Fleet    *Fleet // nil: this node belongs to no fleet
 
 	// Canary plants a canary and searches every place where it must not be.
 	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)

@@ -62,6 +62,7 @@ func (c *Console) Routes() []Route {
 	r = append(r, c.kitRoutes()...)
 	r = append(r, c.mirrorRoutes()...)
 	r = append(r, c.planRoutes()...)
+	r = append(r, c.fleetRoutes()...)
 	r = append(r, c.outboxRoutes()...)
 	r = append(r, c.holdRoutes()...)
 	r = append(r, c.nodeKeyRoutes()...)

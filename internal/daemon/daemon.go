@@ -80,6 +80,7 @@ type Daemon struct {
 	plans *governance.Plans
 	safety
 	membership
+	lookout
 
 	gateways *ledger.Gateways // of this database
 
@@ -138,6 +139,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Reading the continuity plan", d.makePlans},
 		{"Reading the controls", d.makeAssurance},
 		{"Joining the fleet", d.awaitFleet},
+		{"Looking at the fleet", d.makeLookout},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
 		step(s.name)
@@ -271,7 +273,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
-		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk})
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks})
 	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
@@ -293,6 +295,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runRescue(ctx)
 	d.runBackups(ctx)
 	d.runFleet(ctx)
+	d.runLookout(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })
 	d.running.Go(func() { d.vault.Run(ctx) })
@@ -339,6 +342,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.stop()
 	}
 	d.running.Wait()
+	d.closeLookout()
 	d.leaveFleet(ctx)
 	flush, cancelFlush := context.WithTimeout(ctx, flushTimeout)
 	defer cancelFlush()

@@ -62,6 +62,7 @@ func (d *Daemon) accessReviewed(ctx context.Context) (last *time.Time, began tim
 // planInForce runs the controls that a plan answers: what was observed of the
 // plan before says nothing of this one.
 func (d *Daemon) planInForce() {
+	kick(d.tell)
 	d.running.Go(func() {
 		if err := d.controls.RunNow(d.life, principal.Node("continuity-plan"), governance.Controls(), nil); err != nil && d.life.Err() == nil {
 			d.log.Warn("the controls of the plan were not run; they are when they are due", "error", err)

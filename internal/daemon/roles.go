@@ -90,6 +90,10 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 	if err := d.makeMemberDesk(); err != nil {
 		return nil, err
 	}
+	if err := d.makeLookout(ctx); err != nil {
+		return nil, err
+	}
+	d.runLookout(d.life)
 	if slices.Contains(roles, member.Inference) {
 		if err := d.startInference(ctx); err != nil {
 			return nil, err
@@ -105,7 +109,7 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 			}
 		}
 	})
-	d.serveMember(api.NewNode(d.version, d.desk, d.log))
+	d.serveMember(api.NewNode(d.version, d.desk, d.window, d.log))
 	d.settle()
 	return d, nil
 }

@@ -2,16 +2,24 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/missionopsai/foundry/internal/access/policy"
+	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup/kit"
 	"github.com/missionopsai/foundry/internal/fleet/apart"
 	"github.com/missionopsai/foundry/internal/fleet/survivor"
+	"github.com/missionopsai/foundry/internal/principal"
 )
 
 // survivorParts are what the nodes that take over from this one need. Each
@@ -90,6 +98,44 @@ func joinKit(parts []survivor.Part) (c kit.Content, err error) {
 	return c, nil
 }
 
+// marks makes the marks of this fleet, for who may.
+func (d *Daemon) marks(ctx context.Context, p principal.Principal) (m apart.Marks, err error) {
+	if err := d.guard.Authorise(ctx, p, "node.marks", policy.Resource{}); err != nil {
+		return m, err
+	}
+	things, err := d.apartThings(ctx)
+	if err != nil {
+		return m, err
+	}
+	defer func() {
+		for _, t := range things {
+			clear(t.Value)
+		}
+	}()
+	name := d.config.NodeName()
+	if member := d.Member(); member != nil {
+		name = member.Name()
+	}
+	if m, err = apart.Make(d.fleetName(), name, things, d.clock()); err != nil {
+		return m, err
+	}
+	return m, d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
+		return audit.Append(ctx, tx, p, uuid.Nil, "node.marks", name, map[string]any{"marks": len(m.Marks)})
+	})
+}
+
+// fleetName is what this fleet is called beside another: by the organisation
+// of its plan, or by its authority where there is no plan.
+func (d *Daemon) fleetName() string {
+	if d.planned != nil {
+		if p := d.planned.Plan(); p != nil {
+			return p.Organisation.Name
+		}
+	}
+	sum := sha256.Sum256(d.authority.cert.Raw)
+	return "fleet " + hex.EncodeToString(sum[:4])
+}
+
 // apartThings are what this fleet must not share with an isolated one.
 func (d *Daemon) apartThings(ctx context.Context) ([]apart.Thing, error) {
 	c, err := d.kitContent(ctx)
@@ -101,6 +147,16 @@ func (d *Daemon) apartThings(ctx context.Context) ([]apart.Thing, error) {
 		return nil, err
 	}
 	things := append(kitThings(c), apart.Thing{Kind: apart.Keyring, Name: "keys", Value: mac})
+	if d.Member() != nil {
+		ca, err := os.ReadFile(filepath.Join(FleetDir(d.config.DataDir), "ca.pem"))
+		if err != nil {
+			return nil, unusable(FleetDir(d.config.DataDir), err)
+		}
+		things = append(things, apart.Thing{Kind: apart.Authority, Name: "fleet/ca.pem", Value: ca})
+		if own, err := d.Member().Recipient(); err == nil {
+			things = append(things, apart.Thing{Kind: apart.Node, Name: d.Member().Name(), Value: []byte(own)})
+		}
+	}
 	return things, nil
 }
 

@@ -87,6 +87,10 @@ var operations = map[string]swept{
 	"backup-hold":       {"backup.hold", ofThePlatform, "/backup-holds", `{"label":"nothing","reason":"for the sweep of the tests","ticket":"T-1"}`, false},
 	"backup-release":    {"backup.release", ofThePlatform, "/backup-holds/{other}/release", `{"reason":"for the sweep of the tests"}`, false},
 
+	"fleet-picture":           {"node.read", ofThePlatform, "/fleet/picture", "", false},
+	"fleet-readiness":         {"node.read", ofThePlatform, "/fleet/readiness", "", false},
+	"fleet-losses":            {"node.read", ofThePlatform, "/fleet/losses", "", false},
+	"fleet-marks":             {"node.marks", ofThePlatform, "/fleet/marks", "", false},
 	"fleet-status":            {"node.read", ofThePlatform, "/fleet", "", false},
 	"fleet-invitation-list":   {"node.read", ofThePlatform, "/fleet/invitations", "", false},
 	"fleet-invite":            {"node.invite", ofThePlatform, "/fleet/invitations", `{"name":"node-2","roles":["fleet"]}`, false},

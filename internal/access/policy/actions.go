@@ -238,6 +238,7 @@ var continuityRules = []rule{
 	{"node.invite", "invite a node into the fleet, or revoke an invitation", administrative, runs},
 	{"node.drain", "take work away from a node of the fleet, or give it back", administrative, runs},
 	{"node.remove", "remove a node from the fleet for good", administrative, runs},
+	{"node.marks", "make one-way marks of what the fleet must not share with another", administrative, runs},
 	{"node.snapshot", "write the fleet's store into a file of the node", 0, runs},
 
 	{"plan.read", "see the continuity plan, its findings, margins and registers", read | localAlways, platform},
