@@ -14,7 +14,7 @@ import (
 // anywhere, without a node; and as what a node keeps, approved.
 func (a *app) plan() *cobra.Command {
 	c := group("plan", "The continuity plan: what it says, what is wrong with it, what falls with what",
-		a.planCheck(), a.planRules(), a.planExplain(), a.planSchema(), a.planSubjects(), a.planDiff(), a.planHash(), a.planGraph(), a.planWhatif())
+		a.planCheck(), a.planRules(), a.planExplain(), a.planSchema(), a.planSubjects(), a.planDiff(), a.planHash(), a.planGraph(), a.planWhatif(), a.planRunbook(), a.planFormat())
 	c.AddCommand(a.planGoverned()...)
 	return c
 }

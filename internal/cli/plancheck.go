@@ -32,6 +32,7 @@ something is, 64 when the file is no plan.`,
 		Example: `  foundry plan check
   foundry plan check examples/single --fail-on warning
   foundry plan check --measured drill.json
+  foundry plan check --in-force
   foundry plan check --json | jq '.findings[] | .rule'
   foundry plan check --sarif plan.sarif`,
 	}
@@ -39,8 +40,8 @@ something is, 64 when the file is no plan.`,
 	c.Flags().StringVar(&sarif, "sarif", "", "write SARIF 2.1.0 for code scanning into this file; - is the standard output")
 	c.Flags().BoolVar(&accepted, "accepted", false, "show findings that the plan accepts, too")
 	_ = c.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"error", "warning", "note"}, cobra.ShellCompDirectiveNoFileComp))
-	measured := measuredFlag(c)
-	c.RunE = func(_ *cobra.Command, args []string) error {
+	measured, from := measuredFlag(c), a.planFrom(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
 		level, ok := lint.ParseSeverity(failOn)
 		if !ok {
 			return problem.New(problem.Invalid, "usage", fmt.Sprintf("%q is no severity.", failOn)).WithField("--fail-on").WithMend("Write error, warning or note.")
@@ -49,14 +50,14 @@ something is, 64 when the file is no plan.`,
 		if err != nil {
 			return err
 		}
-		p, err := loadPlan(args)
+		p, err := from(cmd, args)
 		var mistakes *plan.Mistakes
 		if errors.As(err, &mistakes) {
 			return a.showMistakes(mistakes, sarif)
 		} else if err != nil {
 			return err
 		}
-		report := lint.Check(p, lint.Options{Now: time.Now(), Measured: m})
+		report := lint.Check(p, lint.Options{Now: time.Now(), Measured: m, Commands: commandsOf(cmd.Root())})
 		if err := a.showFindings(report, p, sarif, accepted); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -41,6 +40,7 @@ func textOfStanding(w io.Writer, s *governance.Standing) {
 		fmt.Fprintln(w, "→ Hand one in with `foundry plan submit`, and have it approved.")
 	} else {
 		fmt.Fprintf(w, "Plan\t%s, in force since %s\n", s.Plan.Hash[:12], s.Plan.Since.Local().Format(time.DateTime))
+		copiedText(w, s.Copied)
 		fmt.Fprintf(w, "Weakest point\t%s\n", s.Weakest)
 		fmt.Fprintf(w, "Findings\t%d\n", len(s.Findings))
 	}
@@ -132,6 +132,7 @@ func textOfRevision(w io.Writer, r *governance.Revision) {
 	fmt.Fprintf(w, "Revision\t%s\n", r.ID)
 	fmt.Fprintf(w, "Hash\t%s\n", r.Hash)
 	fmt.Fprintf(w, "State\t%s\n", r.State)
+	copiedText(w, r.Copied)
 	fmt.Fprintf(w, "Handed in\t%s by %s: %s\n", r.Submitted.Local().Format(time.DateTime), r.By, r.Note)
 	fmt.Fprintf(w, "Findings\t%d errors, %d warnings, %d notes\n", r.Errors, r.Warnings, r.Notes)
 	for _, d := range r.Decisions {
@@ -139,7 +140,11 @@ func textOfRevision(w io.Writer, r *governance.Revision) {
 		if !d.Approved {
 			word = "rejected"
 		}
-		fmt.Fprintf(w, "%s\t%s by %s %s\n", strings.ToUpper(word[:1])+word[1:], d.At.Local().Format(time.DateTime), d.By, d.Reason)
+		as := ""
+		if d.As != "" {
+			as = " as " + d.As
+		}
+		fmt.Fprintf(w, "%s\t%s by %s%s %s\n", strings.ToUpper(word[:1])+word[1:], d.At.Local().Format(time.DateTime), d.By, as, d.Reason)
 	}
 	for _, c := range r.Changes {
 		fmt.Fprintf(w, "Changes\t%s\n", c.Sentence)
@@ -184,14 +189,14 @@ func (a *app) planShow() *cobra.Command {
 				return err
 			}
 			if save != "" {
-				if err := a.writeFile(filepath.Join(save, planFile), []byte(r.Text)); err != nil {
+				if err := a.savePlan(save, &r); err != nil {
 					return err
 				}
 			}
 			return a.print(r, func(w io.Writer) { textOfRevision(w, &r) })
 		},
 	}
-	c.Flags().StringVar(&save, "save", "", "write the fleet file into this directory")
+	c.Flags().StringVar(&save, "save", "", "write the fleet file and its runbooks into this directory")
 	return c
 }
 

@@ -20,12 +20,12 @@ func (a *app) planGraph() *cobra.Command {
 		Long: `Shows the single points of failure of a plan, the worst first, and for every
 function what it runs on, what it needs and what carries it otherwise. With
 --svg it is drawn.`,
-		Example: "  foundry plan graph\n  foundry plan graph examples/three --svg three.svg\n  foundry plan graph --json",
+		Example: "  foundry plan graph\n  foundry plan graph examples/three --svg three.svg\n  foundry plan graph --json\n  foundry plan graph --in-force",
 	}
 	c.Flags().StringVar(&svg, "svg", "", "draw it into this file; - is the standard output")
-	measured := measuredFlag(c)
-	c.RunE = func(_ *cobra.Command, args []string) error {
-		p, err := loadPlan(args)
+	measured, from := measuredFlag(c), a.planFrom(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		p, err := from(cmd, args)
 		if err != nil {
 			return err
 		}
@@ -95,17 +95,18 @@ assumptions; they are counted.`,
 		Example: `  foundry plan whatif --lose node-1
   foundry plan whatif examples/missionops --lose hetzner --lose ceo
   foundry plan whatif --lose "site helsinki" --svg loss.svg
-  foundry plan whatif --all`,
+  foundry plan whatif --all
+  foundry plan whatif --in-force --lose node-1`,
 	}
 	c.Flags().StringArrayVar(&lose, "lose", nil, "what is lost, by name or by kind and name; may be given again")
 	c.Flags().BoolVar(&all, "all", false, "lose each node, site, supplier and person in turn")
 	c.Flags().StringVar(&svg, "svg", "", "draw it into this file; - is the standard output")
-	measured := measuredFlag(c)
-	c.RunE = func(_ *cobra.Command, args []string) error {
+	measured, from := measuredFlag(c), a.planFrom(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if all == (len(lose) > 0) || all && svg != "" {
 			return problem.New(problem.Invalid, "usage", "It is not said what is lost.").WithField("--lose").WithMend("Name it with --lose NAME, or try everything with --all (which cannot be drawn).")
 		}
-		p, err := loadPlan(args)
+		p, err := from(cmd, args)
 		if err != nil {
 			return err
 		}
