@@ -34,6 +34,10 @@ type Options struct {
 	// door: by HTTPS, by SSH. A way that never worked accuses nobody.
 	Look func(member.Node) []probe.Spec
 
+	// Doors are other doors of this node that the others look at: a way to see
+	// it that does not depend on its place in the fleet.
+	Doors []Door
+
 	// Anchor takes a confirmed loss, or its end, to where it is kept for good.
 	// Until it could, the fleet keeps it. May be nil.
 	Anchor func(context.Context, Confirmed) error
@@ -58,6 +62,7 @@ type Service struct {
 	seen     map[string]map[string][]verdict.Observation // by observer and subject
 	own      map[string]*sight                           // by probe
 	dirty    map[string]bool                             // subjects to publish
+	doors    map[string][]Door                           // of other nodes
 	subjects []verdict.Subject
 	ruled    map[string]verdict.Verdict // what the fleet holds
 	held     map[string]verdict.Verdict // what this node holds
@@ -96,8 +101,8 @@ func New(o Options) (*Service, error) {
 		o.Plan = func() *plan.File { return nil }
 	}
 	s := &Service{o: o, log: o.Log, m: o.Member, nodes: map[string]member.Node{}, beats: map[string]*pulse{}, seen: map[string]map[string][]verdict.Observation{},
-		own: map[string]*sight{}, dirty: map[string]bool{}, ruled: map[string]verdict.Verdict{}, held: map[string]verdict.Verdict{}, kick: make(chan struct{}, 1)}
-	s.pings = &pings{busy: map[string]bool{}}
+		own: map[string]*sight{}, dirty: map[string]bool{}, doors: map[string][]Door{}, ruled: map[string]verdict.Verdict{}, held: map[string]verdict.Verdict{}, kick: make(chan struct{}, 1)}
+	s.pings = &pings{busy: map[string]bool{}, tried: map[probe.Spec]bool{}}
 	s.runner = probe.NewRunner(probe.RunnerOptions{Env: o.Env, Tell: s.Tell, History: o.History, Log: o.Log})
 	return s, s.Replan()
 }
@@ -106,7 +111,7 @@ func New(o Options) (*Service, error) {
 func (s *Service) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, part := range []func(context.Context){
-		s.hearNodes, s.hearLeases, s.hearBeats, s.hearSeen, s.hearVerdicts, s.hearLeader,
+		s.hearNodes, s.hearLeases, s.hearBeats, s.hearSeen, s.hearVerdicts, s.hearLeader, s.hearDoors,
 		s.publishing, s.pinging, s.judging, s.leading,
 		func(ctx context.Context) { _ = s.runner.Run(ctx) },
 	} {
@@ -135,7 +140,7 @@ func (s *Service) Replan() error {
 		watched[spec.Name] = true
 	}
 	for name, o := range s.own {
-		if o.planned && !watched[name] {
+		if o.by != "" && !watched[o.by] {
 			delete(s.own, name)
 			s.dirty[o.Subject] = true
 		}
@@ -172,6 +177,7 @@ const (
 	leasesPath   = "leases/"
 	beatsPath    = "beats/"
 	seenPath     = "seen/"
+	doorsPath    = "doors/"
 	verdictsPath = "verdicts/"
 	provenPath   = "confirmed/"
 	leaderPath   = "leader"

@@ -89,6 +89,32 @@ func (s *Service) replanned() {
 	s.soon()
 }
 
+func (s *Service) hearDoors(ctx context.Context) {
+	take := func(e member.Entry) {
+		var doors []Door
+		if e.Decode(&doors) == nil {
+			s.doors[strings.TrimPrefix(e.Path, doorsPath)] = doors
+		}
+	}
+	s.follow(ctx, doorsPath, func(all []member.Entry) {
+		s.mu.Lock()
+		for _, e := range all {
+			take(e)
+		}
+		s.mu.Unlock()
+		s.replanned()
+	}, func(e member.Event) {
+		s.mu.Lock()
+		if e.Deleted {
+			delete(s.doors, strings.TrimPrefix(e.Path, doorsPath))
+		} else {
+			take(e.Entry)
+		}
+		s.mu.Unlock()
+		s.replanned()
+	})
+}
+
 func (s *Service) pulse(name string) *pulse {
 	if s.beats[name] == nil {
 		s.beats[name] = &pulse{}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/fleet/verdict"
 )
 
@@ -154,7 +155,7 @@ func who(of []verdict.Observation) string {
 func (s *Service) scene(speaker string, before map[string]verdict.Verdict) verdict.Scene {
 	sc := verdict.Scene{Now: s.o.Now(), Speaker: speaker, Before: before, Rules: s.o.Rules, Subjects: s.subjects}
 	for _, n := range s.nodes {
-		m := verdict.Member{Name: n.Name, Votes: n.Votes(), Drained: n.Draining}
+		m := verdict.Member{Name: n.Name, Votes: n.Votes(), Drained: n.Draining, Bare: s.bare(n)}
 		if p := s.beats[n.Name]; p != nil {
 			m.Heard, m.LeaseEnded, m.Offset = p.heard, p.ended, p.offset()
 		}
@@ -172,4 +173,15 @@ func (s *Service) scene(speaker string, before map[string]verdict.Verdict) verdi
 		}
 	}
 	return sc
+}
+
+// bare reports whether a node has no role beside its vote and hosts nothing of
+// the plan's.
+func (s *Service) bare(n member.Node) bool {
+	for _, role := range n.Roles {
+		if role != member.Fleet && role != member.Witness {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(s.subjects, func(sub verdict.Subject) bool { return slices.Contains(sub.Hosts, n.Name) })
 }

@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -41,10 +43,10 @@ func (m *machine) up() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	listen := func(at string) net.Listener {
-		if at == "" {
-			at = "127.0.0.1:0"
-		}
-		l, err := net.Listen("tcp", at)
+		// At every address, for each node has one of its own.
+		_, port, _ := net.SplitHostPort(at)
+		at = net.JoinHostPort("0.0.0.0", cmp.Or(port, "0"))
+		l, err := net.Listen("tcp4", at)
 		if err != nil {
 			m.t.Fatal(err)
 		}
@@ -54,7 +56,10 @@ func (m *machine) up() {
 	_ = m.server.Listener.Close()
 	m.server.Listener, m.plain = listen(m.web), listen(m.tcp)
 	m.server.StartTLS()
-	m.web, m.tcp = m.server.Listener.Addr().String(), m.plain.Addr().String()
+	here := func(l net.Listener) string {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.MustParseAddrPort(l.Addr().String()).Port()).String()
+	}
+	m.web, m.tcp = here(m.server.Listener), here(m.plain)
 	plain := m.plain
 	go func() {
 		for {
@@ -76,6 +81,15 @@ func (m *machine) down() {
 		_ = m.plain.Close()
 		m.server = nil
 	}
+}
+
+// port is of HTTPS. Its certificate names another address than the node's.
+func (m *machine) port() uint16 {
+	at, err := netip.ParseAddrPort(m.web)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return at.Port()
 }
 
 func (m *machine) roots() *x509.CertPool {
@@ -144,8 +158,8 @@ func (l *lab) watch(i int) *fleet.Service {
 	s, err := fleet.New(fleet.Options{Member: m, Plan: func() *plan.File { return l.plan }, Every: interval, Rules: l.rules,
 		Env: probe.Env{Roots: l.shop.roots()}, Look: func(n member.Node) []probe.Spec {
 			on := l.machines[n.Name]
-			return []probe.Spec{{Kind: probe.HTTPS, Target: "https://" + on.web + "/", Every: time.Second}, {Kind: probe.TCP, Target: on.tcp, Every: time.Second}}
-		}})
+			return []probe.Spec{{Kind: probe.TCP, Target: on.tcp, Every: time.Second}}
+		}, Doors: []fleet.Door{{Kind: probe.HTTPS, Port: l.machines[m.Name()].port()}}})
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -18,14 +19,64 @@ import (
 // door while that answers. Where it does not, they are looked at at once.
 const seldom = 10 * time.Second
 
+// Door is a port of a node, at the address that the fleet knows it by.
+type Door struct {
+	Kind probe.Signal `json:"kind"`
+	Port uint16       `json:"port"`
+}
+
+// hostOf is the address that the fleet knows a node by.
+func hostOf(n member.Node) string {
+	for _, a := range []string{n.Addresses.Clients, n.Addresses.Peers, n.Addresses.Join} {
+		if host, _, err := net.SplitHostPort(a); err == nil && host != "" {
+			return host
+		}
+	}
+	return ""
+}
+
+// look is how a door of a node is looked at. Whatever answers there shows that
+// the node lives: a certificate that is not trusted here does too.
+func (d Door) look(n member.Node) (spec probe.Spec, ok bool) {
+	host := hostOf(n)
+	if host == "" || d.Port == 0 {
+		return spec, false
+	}
+	at := net.JoinHostPort(host, strconv.Itoa(int(d.Port)))
+	switch d.Kind {
+	case probe.HTTPS:
+		return probe.Spec{Kind: d.Kind, Target: "https://" + at + "/"}, true
+	case probe.TCP, probe.SSH, probe.SMTP:
+		return probe.Spec{Kind: d.Kind, Target: at}, true
+	}
+	return spec, false
+}
+
 // looks are the ways in which a node is looked at beside its door.
 func (s *Service) looks(n member.Node) (out []probe.Spec) {
-	if s.o.Look == nil || n.Name == s.m.Name() {
+	if n.Name == s.m.Name() {
 		return nil
 	}
-	for _, spec := range s.o.Look(n) {
+	var specs []probe.Spec
+	if s.o.Look != nil {
+		specs = s.o.Look(n)
+	}
+	for _, d := range s.doors[n.Name] {
+		if spec, ok := d.look(n); ok {
+			specs = append(specs, spec)
+		}
+	}
+	taken := map[string]bool{}
+	for _, spec := range specs {
 		spec.Node, spec.Function = n.Name, ""
 		spec.Name = "node " + n.Name + " " + string(spec.Kind)
+		if taken[spec.Name] {
+			spec.Name += " " + spec.Target
+		}
+		if taken[spec.Name] {
+			continue
+		}
+		taken[spec.Name] = true
 		if spec.Every == 0 {
 			spec.Every = seldom
 		}
@@ -56,9 +107,19 @@ func ends(t probe.Target) string {
 
 // pings are the looks at peers that are under way.
 type pings struct {
-	mu   sync.Mutex
-	busy map[string]bool
-	all  sync.WaitGroup
+	mu    sync.Mutex
+	busy  map[string]bool
+	tried map[probe.Spec]bool
+	all   sync.WaitGroup
+}
+
+// again reports whether a way was tried before, and notes that it is now.
+func (p *pings) again(spec probe.Spec) (before bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before = p.tried[spec]
+	p.tried[spec] = true
+	return before
 }
 
 func (p *pings) wait() { p.all.Wait() }
@@ -110,10 +171,14 @@ func (s *Service) ping(ctx context.Context, n member.Node) {
 		return
 	}
 	s.Tell(probe.Result{Probe: "node " + n.Name + " peer", Node: n.Name, Signal: probe.Peer, At: began, Took: s.o.Now().Sub(began), OK: err == nil, Code: causeOf(err)})
+	s.mu.Lock()
+	looks := s.looks(n)
 	if err == nil {
-		return
+		// It is there: the moment to find out by which other ways it is seen.
+		looks = slices.DeleteFunc(looks, func(spec probe.Spec) bool { return s.pings.again(spec) })
 	}
-	for _, spec := range s.looks(n) {
+	s.mu.Unlock()
+	for _, spec := range looks {
 		s.pings.start(spec.Name, func() { _, _ = s.runner.Look(ctx, spec.Name) })
 	}
 }

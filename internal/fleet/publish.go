@@ -14,7 +14,7 @@ import (
 // sight is what this node sees by one probe.
 type sight struct {
 	verdict.Observation
-	planned bool        // by the runner, rather than by this service
+	by      string      // the runner's probe; empty: this service's own
 	changes []time.Time // within the window
 }
 
@@ -37,15 +37,22 @@ type published struct {
 }
 
 // Tell takes what a probe showed. Where it showed nothing, this node says
-// nothing about it.
+// nothing about it. What looks at a function on another node is a look at that
+// node too.
 func (s *Service) Tell(r probe.Result) {
 	now := s.o.Now()
-	subject := verdict.Function(r.Function)
-	if r.Function == "" {
-		subject = verdict.Node(r.Node)
-	}
 	s.mu.Lock()
-	changed := s.take(r, subject, now)
+	var changed bool
+	if r.Function != "" {
+		changed = s.take(r, r.Probe, verdict.Function(r.Function), now)
+	}
+	if _, known := s.nodes[r.Node]; known && r.Node != s.m.Name() && shows(r.Signal) {
+		name := r.Probe
+		if r.Function != "" {
+			name = "node " + r.Node + " by " + r.Probe
+		}
+		changed = s.take(r, name, verdict.Node(r.Node), now) || changed
+	}
 	s.mu.Unlock()
 	if changed {
 		s.soon()
@@ -55,33 +62,50 @@ func (s *Service) Tell(r probe.Result) {
 	}
 }
 
-func (s *Service) take(r probe.Result, subject string, now time.Time) (changed bool) {
-	old, had := s.own[r.Probe]
+// shows reports whether a signal shows from elsewhere whether a machine is
+// there.
+func shows(signal probe.Signal) bool {
+	switch signal {
+	case probe.Peer, probe.HTTPS, probe.TLS, probe.TCP, probe.SSH, probe.SMTP, probe.PostgreSQL:
+		return true
+	}
+	return false
+}
+
+func (s *Service) take(r probe.Result, name, subject string, now time.Time) (changed bool) {
+	old, had := s.own[name]
+	ok := r.OK
+	if subject == verdict.Node(r.Node) && verdict.Answered(string(r.Code)) {
+		ok = true // whatever is wrong with the answer, a machine gave it
+	}
 	if r.Inconclusive {
 		if had {
-			delete(s.own, r.Probe)
+			delete(s.own, name)
 			s.dirty[subject] = true
 		}
 		return had
 	}
 	if !had {
-		if r.Function == "" && !r.OK {
+		if subject == verdict.Node(r.Node) && !ok {
 			return false // a way to a node that never worked accuses nobody
 		}
-		old = &sight{Observation: verdict.Observation{Observer: s.m.Name(), Subject: subject, Signal: string(r.Signal), Probe: r.Probe, Ends: s.endOf(r.Probe)}, planned: r.Signal != probe.Peer}
-		s.own[r.Probe] = old
+		old = &sight{Observation: verdict.Observation{Observer: s.m.Name(), Subject: subject, Signal: string(r.Signal), Probe: name, Ends: s.endOf(r)}}
+		if r.Signal != probe.Peer {
+			old.by = r.Probe
+		}
+		s.own[name] = old
 	}
 	slowly := s.o.Rules.Slow
 	if slowly == 0 {
 		slowly = verdict.Default().Slow
 	}
-	changed = !had || old.OK != r.OK
+	changed = !had || old.OK != ok
 	if changed {
 		if had {
 			old.changes = append(old.changes, now)
 		}
 		// Since the look began that showed it, by this node's own clock.
-		old.OK, old.Since, old.Heard, old.Watched = r.OK, now.Add(-max(0, r.Took)), now, had
+		old.OK, old.Since, old.Heard, old.Watched = ok, now.Add(-max(0, r.Took)), now, had
 	}
 	before := old.Changes
 	old.Changes = s.recent(old, now)
@@ -104,8 +128,11 @@ func (s *Service) recent(o *sight, now time.Time) int {
 }
 
 // endOf is where a probe connects to.
-func (s *Service) endOf(name string) string {
-	spec, ok := s.runner.Watched()[name]
+func (s *Service) endOf(r probe.Result) string {
+	if r.Signal == probe.Peer {
+		return s.nodes[r.Node].Addresses.Clients
+	}
+	spec, ok := s.runner.Watched()[r.Probe]
 	if !ok {
 		return ""
 	}
@@ -119,6 +146,7 @@ func (s *Service) endOf(name string) string {
 // publishing writes the heartbeat, and with it what has changed.
 func (s *Service) publishing(ctx context.Context) {
 	var under *member.Lease
+	open := false
 	every(ctx, s.o.Every, nil, func() {
 		lease := s.m.Presence()
 		if lease == nil {
@@ -127,9 +155,22 @@ func (s *Service) publishing(ctx context.Context) {
 		if lease != under {
 			s.publishAll() // what was under the old lease has gone with it
 			under = lease
+			open = false
+		}
+		if !open {
+			open = s.publishDoors(ctx)
 		}
 		s.publish(ctx, lease)
 	})
+}
+
+// publishDoors tells where else this node can be looked at. It stays when the
+// lease has ended: then most of all.
+func (s *Service) publishDoors(ctx context.Context) bool {
+	one, cancel := context.WithTimeout(ctx, 2*s.o.Every)
+	defer cancel()
+	_, err := s.m.Store().Put(one, doorsPath+s.m.Name(), slices.Concat([]Door{}, s.o.Doors))
+	return err == nil
 }
 
 func (s *Service) publishAll() {

@@ -31,8 +31,11 @@ func (k kind) condition() bool { return k == "disk" || k == "backup-age" || k ==
 var answered = []string{"certificate", "tls-version", "status", "content", "redirect", "too-much", "protocol", "read-only", "not-standby",
 	"lag", "starting", "busy", "credentials", "auth-methods", "host-key", "no-ref", "no-text"}
 
+// Answered reports whether a failure comes from something that is alive.
+func Answered(code string) bool { return slices.Contains(answered, code) }
+
 // reached reports whether a look shows that a machine is alive.
-func (l look) reached() bool { return l.OK || slices.Contains(answered, l.Code) }
+func (l look) reached() bool { return l.OK || Answered(l.Code) }
 
 // independent finds two kinds of signal among looks that do not fail for one
 // cause. Each must be seen by enough observers, so that none of them alone can

@@ -20,6 +20,11 @@ func (c *court) node(s Subject) Verdict {
 	reach, fails := partition(voices)
 	t := tally{c: c, s: s, name: name, member: member && !m.Outside, voices: voices, reach: reach, fails: fails}
 	t.sil, t.silent = c.silence(name)
+	if m.Bare {
+		// Its way to the fleet, and everybody's way to it: there is no more to
+		// see of it.
+		t.sil.kind = "lease"
+	}
 	v.For, v.Against = observations(failing(looksOf(voices))), nil
 	switch before := c.Before[s.Name]; {
 	case m.Drained:
@@ -139,10 +144,18 @@ func (t *tally) suspected(v *Verdict) bool {
 	if len(shown) == 0 && !quiet {
 		return false
 	}
-	v.State, v.Words = Suspected, c.suspectedWords(shown, t.voices, t.silences(), t.quietSince())
+	v.State, v.Words = Suspected, c.suspectedWords(shown, t.voices, t.silences(), t.quietSince(), t.short(v.Quorum))
 	v.Since = t.firstOf(shown)
 	v.For, v.Against = append(observations(failing(looksOf(shown))), observations(t.silences())...), observations(looksOf(t.reach))
 	return true
+}
+
+// short reports whether a loss would be confirmed by now, if there were a
+// second kind of signal.
+func (t *tally) short(quorum int) bool {
+	confirm := t.c.confirm(t.s)
+	old := t.c.lasting(t.fails, confirm)
+	return t.silent && t.c.lasts(t.sil.since, confirm) && len(old)+1 >= quorum && !independent(append(failing(looksOf(old)), t.sil), 1)
 }
 
 // quietSince is the last heartbeat of a member that gives none.

@@ -71,6 +71,7 @@ func parse(t testing.TB, text string) Scene {
 			if d := after("offset"); d != "" {
 				m.Offset, _ = time.ParseDuration(d)
 			}
+			m.Bare = slices.Contains(words, "bare")
 			m.Drained, m.Outside = slices.Contains(words, "drained"), slices.Contains(words, "outside")
 			m.Votes = !m.Outside
 		case "function", "node":

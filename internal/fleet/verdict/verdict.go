@@ -81,6 +81,7 @@ type Member struct {
 	LeaseEnded time.Time     // by the speaker's clock; zero while it holds
 	Offset     time.Duration // its clock against the speaker's, as far as measured; positive: ahead
 	Drained    bool          // an operator takes it away
+	Bare       bool          // it runs nothing but its Foundry: what ends that ends all of it
 }
 
 // Subject is what a verdict is given on beside the members themselves.

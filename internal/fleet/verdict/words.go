@@ -11,7 +11,7 @@ import (
 var signals = map[string]string{
 	"https": "HTTPS", "tcp": "TCP", "tls": "TLS", "dns": "DNS", "smtp": "SMTP", "postgresql": "PostgreSQL", "ssh": "SSH", "systemd": "systemd",
 	"git": "Git", "disk": "disk space", "backup-age": "the age of its backup", "model": "its model", "unreachable": "connections that must not be",
-	"peer": "its own Foundry", "lease": "its lease",
+	"peer": "its Foundry's door", "lease": "its lease",
 }
 
 func (c *court) clock(t time.Time) string {
@@ -147,11 +147,14 @@ func (c *court) backWords(before Verdict, back time.Time, n, all int) string {
 	return fmt.Sprintf("lost since %s; it answers %s again since %s, which is believed from %s on", c.clock(before.Since), of(n, all), c.clock(back), c.clock(back.Add(c.rules.Recover)))
 }
 
-func (c *court) suspectedWords(shown, all []voice, silent []look, quiet time.Time) string {
+func (c *court) suspectedWords(shown, all []voice, silent []look, quiet time.Time, short bool) string {
 	if len(shown) == 0 {
 		return fmt.Sprintf("nothing has been heard of it since %s", c.clock(quiet))
 	}
 	words := fmt.Sprintf("%s %s not reach it by %s since %s", of(len(shown), len(all)), plural(len(shown), "does", "do"), by(failing(looksOf(shown))), c.clock(nth(sinces(shown), 1)))
+	if short {
+		return words + c.leaseWords(silent) + "; a loss needs a second kind of signal, such as HTTPS or SSH"
+	}
 	if len(silent) > 0 {
 		return words + c.leaseWords(silent) + "; not confirmed yet"
 	}
