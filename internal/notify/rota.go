@@ -3,6 +3,7 @@ package notify
 import (
 	"slices"
 	"time"
+	_ "time/tzdata" // the same zones on every node, whatever is installed there
 )
 
 // Rota says who is on call. It only computes: the same instant always has the
