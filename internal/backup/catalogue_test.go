@@ -1,0 +1,53 @@
+package backup
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/backup/engine"
+)
+
+// What a repository says of a backup later counts more than what it said first.
+func TestTheCatalogueFollowsTheRepository(t *testing.T) {
+	l := &liar{}
+	h := newHouse(t, func(h *house, o *Options) { l.Plain, o.Database = h.plain, l })
+	h.backUp()
+	look := func(what string, says func([]engine.Point) []engine.Point, fits func(Point) bool) {
+		t.Helper()
+		l.points = says
+		h.done(h.b.StartVerify(t.Context(), operator, TargetRequest{}))
+		if p, err := h.b.Point(t.Context(), operator, "one", "P001"); err != nil || !fits(p) {
+			t.Errorf("%s: %+v %v", what, p, err)
+		}
+	}
+	whole := func(p Point) bool { return p.Broken == "" && p.Gone == nil && p.GoneWhy == "" }
+	same := func(all []engine.Point) []engine.Point { return all }
+	look("as it was made", same, whole)
+	look("found to be damaged", func(all []engine.Point) []engine.Point {
+		out := slices.Clone(all)
+		out[0].Broken = "It is damaged."
+		return out
+	}, func(p Point) bool { return p.Broken == "It is damaged." && p.Gone == nil })
+	look("gone", func([]engine.Point) []engine.Point { return nil }, func(p Point) bool { return p.Gone != nil && p.GoneWhy == whyLost })
+	look("back, as after a mount that was away", same, whole)
+}
+
+func TestOldSentinelsGoAndThoseLeftHaveNoGap(t *testing.T) {
+	h := newHouse(t, nil)
+	for range 9 {
+		if err := h.b.beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admin(t, h.plain, `UPDATE backup_sentinels SET at = at - interval '100 days' WHERE id <= 5`)
+	for range 2 {
+		if err := h.b.prune(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		left, err := sentinelsUntil(t.Context(), h.db, time.Now().Add(time.Hour), 100)
+		if err != nil || len(left) != 6 || left[0].ID != 4 || left[5].ID != 9 {
+			t.Fatalf("%+v %v", left, err)
+		}
+	}
+}
