@@ -189,7 +189,7 @@ func (m *Member) restore(source string, r record, out *Recovered) error {
 		return problem.New(problem.Invalid, "snapshot-not-restored", "The fleet's store was not made from "+source+": "+err.Error()+".").WithField("snapshot").
 			WithMend("Nothing was changed. Choose another snapshot.").Wrap(err)
 	}
-	out.Kept = m.files.path(fmt.Sprintf("%s.before-%s", etcdDir, now.UTC().Format("20060102T150405Z")))
+	out.Kept = m.files.path(fmt.Sprintf("%s.before-%s", etcdDir, now.UTC().Format("20060102T150405.000Z")))
 	if err := os.Rename(m.files.path(etcdDir), out.Kept); err != nil && !os.IsNotExist(err) {
 		return unusable(out.Kept, err)
 	}
