@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,7 +56,7 @@ func (d *Daemon) makeLookout(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.watcher, err = fleet.New(fleet.Options{Member: m, Plan: d.planned.File, Env: env, History: d.history, Look: lookBySSH, Anchor: d.anchorLoss, Log: d.log})
+	d.watcher, err = fleet.New(fleet.Options{Member: m, Plan: d.planned.File, Env: env, History: d.history, Look: lookBySSH, Doors: d.doors(), Anchor: d.anchorLoss, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -127,6 +128,21 @@ func lookBySSH(n member.Node) []probe.Spec {
 		return nil
 	}
 	return []probe.Spec{{Kind: "ssh", Target: net.JoinHostPort(host, "22")}}
+}
+
+// doors are where the others look at this node beside its place in the fleet:
+// where its clients come in. A loss needs a kind of signal that does not end
+// with a lease.
+func (d *Daemon) doors() []fleet.Door {
+	if !d.Gateway() {
+		return nil
+	}
+	_, port, _ := net.SplitHostPort(d.httpsAddress())
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil
+	}
+	return []fleet.Door{{Kind: probe.HTTPS, Port: uint16(n)}}
 }
 
 // newestBackup answers for the backups that this platform makes.
