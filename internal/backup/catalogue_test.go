@@ -1,11 +1,13 @@
 package backup
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
+	"github.com/missionopsai/foundry/internal/backup/target"
 )
 
 // What a repository says of a backup later counts more than what it said first.
@@ -49,5 +51,22 @@ func TestOldSentinelsGoAndThoseLeftHaveNoGap(t *testing.T) {
 		if err != nil || len(left) != 6 || left[0].ID != 4 || left[5].ID != 9 {
 			t.Fatalf("%+v %v", left, err)
 		}
+	}
+}
+
+// A run that this process makes is alive, however long the database did not
+// hear of it: it may have been away.
+func TestARunOfThisProcessIsNeverCalledInterruptedByIt(t *testing.T) {
+	var ended []Run
+	var err error
+	h := newHouse(t, func(h *house, o *Options) {
+		o.Database = &liar{Plain: h.plain, backup: func(ctx context.Context, at target.Target, r engine.BackupRequest) (engine.Point, error) {
+			admin(h.t, h.plain, `UPDATE backup_runs SET heard_at = now() - interval '1 hour' WHERE state = 'running'`)
+			ended, err = h.b.endStale(ctx)
+			return h.plain.Backup(ctx, at, r, nil)
+		}}
+	})
+	if h.backUp(); err != nil || len(ended) != 0 {
+		t.Errorf("ended %+v, %v", ended, err)
 	}
 }
