@@ -70,3 +70,25 @@ func TestARunOfThisProcessIsNeverCalledInterruptedByIt(t *testing.T) {
 		t.Errorf("ended %+v, %v", ended, err)
 	}
 }
+
+func TestAJobRunsUntilAllOfItHasEndedAndIsAsBadAsItsWorst(t *testing.T) {
+	for _, c := range []struct {
+		runs []State
+		want State
+	}{
+		{nil, Done},
+		{[]State{Done, Done}, Done},
+		{[]State{Done, Interrupted}, Interrupted},
+		{[]State{Failed, Interrupted, Done}, Failed},
+		{[]State{Failed, Running, Done}, Running},
+		{[]State{Running, Interrupted}, Running},
+	} {
+		var runs []Run
+		for _, s := range c.runs {
+			runs = append(runs, Run{State: s})
+		}
+		if got := worst(runs); got != c.want {
+			t.Errorf("%v: %s, want %s", c.runs, got, c.want)
+		}
+	}
+}
