@@ -2,16 +2,10 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -27,48 +21,9 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
 	"github.com/missionopsai/foundry/internal/inference"
+	"github.com/missionopsai/foundry/internal/inference/inferencetest"
 	"github.com/missionopsai/foundry/internal/problem"
 )
-
-// certificates writes an authority, a certificate for a gateway and one for an
-// inference node into a directory.
-func certificates(t testing.TB, dir string) {
-	t.Helper()
-	write := func(name, kind string, der []byte) {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var authority *x509.Certificate
-	var signer *ecdsa.PrivateKey
-	for i, name := range []string{"authority", "gateway", "inference"} {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-		if authority == nil {
-			c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.ExtKeyUsage, authority, signer = true, true, x509.KeyUsageCertSign, nil, c, key
-		}
-		der, err := x509.CreateCertificate(rand.Reader, c, authority, key.Public(), signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			if authority, err = x509.ParseCertificate(der); err != nil {
-				t.Fatal(err)
-			}
-		}
-		secret, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(name+".pem", "CERTIFICATE", der)
-		write(name+".key", "PRIVATE KEY", secret)
-	}
-}
 
 // home is an inference node in this process: a front that a test stops and
 // starts, with a simulated Ollama behind it that it keeps.
@@ -84,7 +39,7 @@ type home struct {
 func newHome(t testing.TB) *home {
 	t.Helper()
 	h := &home{t: t, dir: t.TempDir(), ollama: simulator.New(simulator.Options{Format: simulator.Ollama, Commands: true, Models: []string{"chat"}})}
-	certificates(t, h.dir)
+	inferencetest.Certificates(t, h.dir, "gateway", "inference")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -341,7 +296,7 @@ func TestAnInferenceNodeIsReachedWithTheRightCertificateOnly(t *testing.T) {
 	if err := os.MkdirAll(bad, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	certificates(t, bad)
+	inferencetest.Certificates(t, bad, "gateway")
 	for _, test := range []struct {
 		name, cert, key, ca, code string
 	}{

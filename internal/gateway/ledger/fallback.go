@@ -57,7 +57,12 @@ type fallbackKey struct {
 type fallbackSum struct {
 	requests, nano int64
 	away           bool // of the provider, while one of them was answered
+	waited         int  // flushes that found no fallback to put it to
 }
+
+// fallbackDoubt is for how many flushes a request that went elsewhere waits for
+// the provider to be known to be away.
+const fallbackDoubt = 3
 
 // NewFallbacks returns sums that are all zero.
 func NewFallbacks(d *db.DB, o FallbackOptions) *Fallbacks {
@@ -108,7 +113,10 @@ func (f *Fallbacks) Flush(ctx context.Context) error {
 	}
 	for k, s := range counted {
 		id, known := ids[k.provider]
-		if known && id == uuid.Nil { // one answer that failed, and no fallback
+		if known && id == uuid.Nil { // an answer that failed, and no fallback: unless this is how one begins
+			if s.waited++; s.waited < fallbackDoubt {
+				f.keep(k, s)
+			}
 			continue
 		}
 		if known {
@@ -128,7 +136,7 @@ func (f *Fallbacks) keep(k fallbackKey, s *fallbackSum) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now := f.counted[k]; now != nil {
-		s.requests, s.nano, s.away = s.requests+now.requests, saturatingAdd(s.nano, now.nano), s.away || now.away
+		s.requests, s.nano, s.away = s.requests+now.requests, saturatingAdd(s.nano, now.nano), s.away || now.away // waited stays that of the older
 	}
 	f.counted[k] = s
 }
