@@ -32,7 +32,8 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Entry is one line of a timeline.
+// Entry is one line of a timeline. Its own fields never change: what a newer
+// release has to say more goes into the body, which is kept as it was written.
 type Entry struct {
 	Incident string          `json:"incident"`
 	N        int             `json:"n"`  // from 1, without gaps

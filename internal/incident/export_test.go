@@ -3,7 +3,10 @@ package incident
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
+	"flag"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -146,3 +149,27 @@ func TestTheReportNeedsNothingElseAndLetsNothingIn(t *testing.T) {
 		}
 	}
 }
+
+// What an earlier release exported verifies for good.
+func TestExportsOfEarlierReleasesVerify(t *testing.T) {
+	const path = "testdata/v1.incident"
+	if *update {
+		text, s, _ := exported(t)
+		if err := errors.Join(os.WriteFile(path, text, 0o644), os.WriteFile("testdata/v1.key", []byte(base64.StdEncoding.EncodeToString(s.Public())+"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := VerifyExport(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.State.Title != "node-1 does not answer" || v.State.Head.N != 13 || len(v.State.Unread) != 0 {
+		t.Errorf("read %q, %d entries, unread %v", v.State.Title, v.State.Head.N, v.State.Unread)
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")

@@ -99,7 +99,7 @@ const (
 var (
 	ErrUnknown = problem.New(problem.NotFound, "incident-unknown", "There is no such incident.").WithMend("`foundry incident list` shows those that there are.")
 	ErrOver    = problem.New(problem.Conflict, "incident-closed", "The incident is closed: its timeline takes no more entries.").WithMend("Open another, and name this one in it.")
-	ErrBroken  = problem.New(problem.Invalid, "incident-changed", "The timeline is not what was written.").WithMend("Compare with an earlier export, and with the heads in the audit log.")
+	ErrBroken  = problem.New(problem.Conflict, "incident-changed", "The timeline is not what was written.").WithMend("Compare with an earlier export, and with the heads in the audit log.")
 )
 
 // refuse says which rule forbids something and what would mend it.
