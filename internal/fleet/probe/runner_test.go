@@ -146,7 +146,7 @@ func TestAFailureIsToldAfterThreeLooksAndWithinThreeSeconds(t *testing.T) {
 
 func TestSlowTargetsDoNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st := newStage(16, func(s Spec, _ int) (time.Duration, bool) {
+		st := newStage(4, func(s Spec, _ int) (time.Duration, bool) {
 			if strings.HasPrefix(s.Target, "slow") {
 				return time.Hour, true
 			}
