@@ -8,6 +8,7 @@ import (
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
 	"github.com/missionopsai/foundry/internal/backup/target"
+	"github.com/missionopsai/foundry/internal/problem"
 )
 
 // What a repository says of a backup later counts more than what it said first.
@@ -90,5 +91,33 @@ func TestAJobRunsUntilAllOfItHasEndedAndIsAsBadAsItsWorst(t *testing.T) {
 		if got := worst(runs); got != c.want {
 			t.Errorf("%v: %s, want %s", c.runs, got, c.want)
 		}
+	}
+}
+
+// Whoever looks only at runs must not be misled by one that ended.
+func TestARunThatProvedTheOppositeHasFailed(t *testing.T) {
+	l := &liar{}
+	h := newHouse(t, func(h *house, o *Options) { l.Plain, o.Database = h.plain, l })
+	h.backUp()
+	h.settle()
+	l.restore = func(context.Context, target.Target, engine.RestoreRequest) (engine.Restored, error) {
+		return engine.Restored{}, problem.New(problem.Internal, "repository-damaged", "The repository is damaged.").WithMend("Restore another point.")
+	}
+	if j, d := h.drill(DrillRequest{}); d.Outcome != Fail || j.State != Failed || j.Runs[0].Code != "drill-failed" || j.Runs[0].Mend == "" {
+		t.Errorf("%s; %+v", d.Outcome, j.Runs[0])
+	}
+	l.restore = func(context.Context, target.Target, engine.RestoreRequest) (engine.Restored, error) {
+		return engine.Restored{}, problem.New(problem.Unavailable, "target-gone", "The target does not answer.").WithMend("See whether it runs.")
+	}
+	if j, d := h.drill(DrillRequest{}); d.Outcome != Inconclusive || j.State != Failed || j.Runs[0].Code != "drill-inconclusive" {
+		t.Errorf("%s; %+v", d.Outcome, j.Runs[0])
+	}
+	l.points = func(all []engine.Point) []engine.Point {
+		out := slices.Clone(all)
+		out[len(out)-1].Broken = "Pages did not match."
+		return out
+	}
+	if j := h.done(h.b.Start(t.Context(), operator, Request{Subjects: []Subject{Database}})); j.State != Failed || j.Runs[0].Code != "backup-broken" {
+		t.Errorf("a backup that its own repository calls broken: %+v", j.Runs[0])
 	}
 }
