@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -362,4 +363,29 @@ func noticeWithin(n plan.Due) string {
 		out += " of " + strings.ReplaceAll(n.From, "-", " ")
 	}
 	return out
+}
+
+// asWhom says whom of the plan somebody decided as.
+func asWhom(d governance.Decision) string {
+	if d.As == "" {
+		return ""
+	}
+	return " as " + d.As
+}
+
+// booksOf lists the runbooks of a revision.
+func booksOf(r *governance.Revision) []string { return slices.Sorted(maps.Keys(r.Books)) }
+
+// bookSteps are the steps of a runbook; one that cannot be read was refused
+// when it was handed in.
+func bookSteps(name, text string) []plan.BookStep {
+	steps, _ := plan.ParseBook(name, []byte(text))
+	return steps
+}
+
+func boundOf(s plan.BookStep) string {
+	if s.Bound.IsZero() {
+		return "none"
+	}
+	return s.Bound.String()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
+	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -59,6 +60,7 @@ func (d *Daemon) databaseLogins() []string {
 
 // runRegister compares the register of access every hour, until ctx ends.
 func (d *Daemon) runRegister(ctx context.Context) {
+	told := map[string]bool{} // of reviews that are past their day; a start tells again
 	d.register.Run(ctx, registerEvery, func(r access.RegisterReport, err error) {
 		if err != nil {
 			d.log.Warn("the register of access was not compared with what is so", "error", err)
@@ -66,6 +68,12 @@ func (d *Daemon) runRegister(ctx context.Context) {
 		}
 		for _, f := range r.Findings {
 			d.log.Warn("finding in the register of access", "code", f.Code, "kind", f.Kind, "id", f.ID, "organisation", f.Organisation)
+			if f.Code == access.FindingOverdue && !told[f.ID] {
+				told[f.ID] = true
+				// Nothing is taken away by itself: a reviewer who is on holiday must not
+				// lock everybody out. Somebody is told, and O-14 fails until it is done.
+				d.alarm(notify.Warning, "access-review.overdue", f.Organisation, map[string]string{"review": f.ID, "says": f.Detail, "next": f.Mend})
+			}
 		}
 	})
 }
