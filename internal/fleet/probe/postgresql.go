@@ -53,10 +53,14 @@ func (l *look) postgresql(ctx context.Context) finding {
 	switch role := l.t.word("role", "any"); {
 	case role == "standby" || role == "any" && s.recovery:
 		return l.standby(s, role)
-	case s.recovery || s.readOnly:
-		return bad(ReadOnly, "%s answers, but cannot be written.", l.t.place())
+	case role == "any" && s.readOnly: // the role's own setting, perhaps: it asks for no more
+		return good("%s answers queries; this login only reads.", l.t.place())
 	case role == "any":
 		return good("%s answers queries and is not read-only.", l.t.place())
+	case s.recovery:
+		return bad(ReadOnly, "%s is in recovery and cannot be written.", l.t.place())
+	case s.readOnly:
+		return bad(ReadOnly, "%s answers, but can only be read, at least with this login.", l.t.place())
 	}
 	// What counts is a commit: a full disk, a lost synchronous standby or a
 	// fence shows nowhere else. The message is in no table and costs about a

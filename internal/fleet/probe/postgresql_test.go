@@ -154,6 +154,7 @@ func TestADatabaseAndItsStandbyAreSeenAsWhatTheyAre(t *testing.T) {
 	s.sql("select pg_reload_conf()")
 	s.sql("alter role watcher set default_transaction_read_only = on")
 	expect(t, PostgreSQL, primary+" role=primary", e, ReadOnly)
+	expect(t, PostgreSQL, primary, e, "")
 
 	s.stop["primary"]()
 	expect(t, PostgreSQL, primary, e, NoName) // the socket went with it

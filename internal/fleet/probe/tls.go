@@ -54,7 +54,7 @@ func (l *look) tls(ctx context.Context) finding {
 		l.fact("accepted", strings.Join(accepted, ", "))
 		return bad(TLSVersion, "%s accepts %s.", l.t.place(), strings.Join(accepted, ", "))
 	}
-	return good("%s refuses everything below %s%s.", l.t.place(), tls.VersionName(least), l.certWords())
+	return good("%s refuses everything below %s; its certificate holds for %s days.", l.t.place(), tls.VersionName(least), l.facts["certificate_days"])
 }
 
 func codeOf(err error) Code {
