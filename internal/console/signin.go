@@ -33,6 +33,9 @@ func (c *Console) publicRoutes() {
 		"GET " + toInvitation:                 c.invitationPage,
 		"POST " + toInvitation:                c.openInvitation,
 		"POST " + toInvitation + "/accept":    c.acceptInvitation,
+		"GET " + toCall:                       c.callPage,
+		"POST " + toCall:                      c.openCall,
+		"POST " + toTakeCall:                  c.takeCall,
 	} {
 		c.mux.HandleFunc(pattern, c.open(do))
 	}
