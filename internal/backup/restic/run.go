@@ -136,10 +136,18 @@ func (w *watch) all(out engine.Output) string {
 	return strings.Join(w.first, "\n") + "\n" + out.Text()
 }
 
-// begin looks again and again whether there was progress.
+// begin looks again and again whether there was progress. Once stop has
+// returned, alive is not asked any more: whoever it tells may be gone.
 func (w *watch) begin(alive func() bool) (stop func()) {
 	w.moving = w.now()
 	done := make(chan struct{})
+	var asking sync.Mutex
+	stopped := false
+	ask := func() (moved, over bool) {
+		asking.Lock()
+		defer asking.Unlock()
+		return !stopped && alive != nil && alive(), stopped
+	}
 	tick := time.NewTicker(200 * time.Millisecond)
 	go func() {
 		defer tick.Stop()
@@ -148,21 +156,30 @@ func (w *watch) begin(alive func() bool) (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				w.look(alive)
+				moved, over := ask()
+				if over {
+					return
+				}
+				w.look(alive != nil, moved)
 			}
 		}
 	}()
-	return func() { close(done) }
+	return func() {
+		asking.Lock()
+		stopped = true
+		asking.Unlock()
+		close(done)
+	}
 }
 
-func (w *watch) look(alive func() bool) {
-	moved := alive != nil && alive()
+// look ends a run that does not move, where that can be seen at all.
+func (w *watch) look(seen, moved bool) {
 	w.mu.Lock()
 	now := w.now()
 	if moved {
 		w.moving, w.away = now, time.Time{}
 	}
-	away, stalled, last := !w.away.IsZero() && now.Sub(w.away) > w.s.e.o.Patience, alive != nil && now.Sub(w.moving) > w.s.e.o.Stall, w.last
+	away, stalled, last := !w.away.IsZero() && now.Sub(w.away) > w.s.e.o.Patience, seen && now.Sub(w.moving) > w.s.e.o.Stall, w.last
 	w.mu.Unlock()
 	switch {
 	case away:
