@@ -28,7 +28,7 @@ type Fleet struct {
 var errNoFleet = problem.New(problem.Unavailable, "fleet-off", "This node belongs to no fleet.").WithMend("Set fleet.name in its configuration, or look on a node that does.")
 
 func (c *Console) fleetRoutes() []Route {
-	return []Route{{Pattern: "GET " + toFleet, Action: "node.read", do: within(absent(c.Fleet, errNoFleet), c.fleetPage)}}
+	return []Route{{Pattern: "GET " + toFleet, Action: "fleet.read", do: within(absent(c.Fleet, errNoFleet), c.fleetPage)}}
 }
 
 type fleetData struct {

@@ -56,7 +56,7 @@ var pagesAndActs = map[string]swept{
 	"GET /console/encryption":    {"keys.status", ofTheCaller, "", false},
 	"GET /console/audit":         {"audit.list", ofTheOrganisation, ofOrg, false},
 	"GET /console/people":        {"person.list", ofTheOrganisation, ofOrg, false},
-	"GET /console/fleet":         {"node.read", ofTheCaller, "", false},
+	"GET /console/fleet":         {"fleet.read", ofTheCaller, "", false},
 	"GET /console/backups":       {"backup.read", ofTheCaller, "", false},
 	"GET /console/transfers.csv": {"transfer.list", ofTheOrganisation, ofOrg, false},
 

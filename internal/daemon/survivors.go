@@ -100,7 +100,7 @@ func joinKit(parts []survivor.Part) (c kit.Content, err error) {
 
 // marks makes the marks of this fleet, for who may.
 func (d *Daemon) marks(ctx context.Context, p principal.Principal) (m apart.Marks, err error) {
-	if err := d.guard.Authorise(ctx, p, "node.marks", policy.Resource{}); err != nil {
+	if err := d.guard.Authorise(ctx, p, "fleet.marks", policy.Resource{}); err != nil {
 		return m, err
 	}
 	things, err := d.apartThings(ctx)
@@ -120,7 +120,7 @@ func (d *Daemon) marks(ctx context.Context, p principal.Principal) (m apart.Mark
 		return m, err
 	}
 	return m, d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		return audit.Append(ctx, tx, p, uuid.Nil, "node.marks", name, map[string]any{"marks": len(m.Marks)})
+		return audit.Append(ctx, tx, p, uuid.Nil, "fleet.marks", name, map[string]any{"marks": len(m.Marks)})
 	})
 }
 

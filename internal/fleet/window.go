@@ -26,7 +26,7 @@ func (w *Window) Picture(ctx context.Context, p principal.Principal) (Picture, e
 	if w == nil {
 		return Picture{}, ErrNone
 	}
-	if err := w.May(ctx, p, "node.read", ""); err != nil {
+	if err := w.May(ctx, p, "fleet.read", ""); err != nil {
 		return Picture{}, err
 	}
 	return w.Service.Picture(), nil
@@ -38,7 +38,7 @@ func (w *Window) Readiness(ctx context.Context, p principal.Principal) ([]surviv
 	if w == nil {
 		return nil, ErrNone
 	}
-	if err := w.May(ctx, p, "node.read", ""); err != nil {
+	if err := w.May(ctx, p, "fleet.read", ""); err != nil {
 		return nil, err
 	}
 	return w.Ready(ctx)
@@ -58,7 +58,7 @@ func (w *Window) Losses(ctx context.Context, p principal.Principal) ([]Confirmed
 	if w == nil {
 		return nil, ErrNone
 	}
-	if err := w.May(ctx, p, "node.read", ""); err != nil {
+	if err := w.May(ctx, p, "fleet.read", ""); err != nil {
 		return nil, err
 	}
 	out, err := w.Service.Confirmed(ctx)

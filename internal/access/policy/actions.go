@@ -234,12 +234,12 @@ var continuityRules = []rule{
 	{"backup.hold", "keep backups from being removed", administrative, watches},
 	{"backup.release", "end a hold on backups", administrative, watches},
 
-	{"node.read", "see the nodes of the fleet, who answers, and whether anything can be decided", read | localAlways, platform},
-	{"node.invite", "invite a node into the fleet, or revoke an invitation", administrative, runs},
-	{"node.drain", "take work away from a node of the fleet, or give it back", administrative, runs},
-	{"node.remove", "remove a node from the fleet for good", administrative, runs},
-	{"node.marks", "make one-way marks of what the fleet must not share with another", administrative, runs},
-	{"node.snapshot", "write the fleet's store into a file of the node", 0, runs},
+	{"fleet.read", "see the nodes of the fleet, who answers, and whether anything can be decided", read | localAlways, platform},
+	{"fleet.invite", "invite a node into the fleet, or revoke an invitation", administrative, runs},
+	{"fleet.drain", "take work away from a node of the fleet, or give it back", administrative, runs},
+	{"fleet.remove", "remove a node from the fleet for good", administrative, runs},
+	{"fleet.marks", "make one-way marks of what the fleet must not share with another", administrative, runs},
+	{"fleet.snapshot", "write the fleet's store into a file of the node", 0, runs},
 
 	{"plan.read", "see the continuity plan, its findings, margins and registers", read | localAlways, platform},
 	{"plan.submit", "hand in a continuity plan", administrative, platform},

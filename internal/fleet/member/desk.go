@@ -31,7 +31,7 @@ func (d *Desk) open(ctx context.Context, p principal.Principal, action policy.Ac
 
 // Status says how the fleet is.
 func (d *Desk) Status(ctx context.Context, p principal.Principal) (Status, error) {
-	m, err := d.open(ctx, p, "node.read", "")
+	m, err := d.open(ctx, p, "fleet.read", "")
 	if err != nil {
 		return Status{}, err
 	}
@@ -46,7 +46,7 @@ type Invited struct {
 
 // Invite makes an invitation.
 func (d *Desk) Invite(ctx context.Context, p principal.Principal, name string, roles []Role) (Invited, error) {
-	m, err := d.open(ctx, p, "node.invite", name)
+	m, err := d.open(ctx, p, "fleet.invite", name)
 	if err != nil {
 		return Invited{}, err
 	}
@@ -56,7 +56,7 @@ func (d *Desk) Invite(ctx context.Context, p principal.Principal, name string, r
 
 // Invitations lists them.
 func (d *Desk) Invitations(ctx context.Context, p principal.Principal) ([]Invitation, error) {
-	m, err := d.open(ctx, p, "node.read", "")
+	m, err := d.open(ctx, p, "fleet.read", "")
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (d *Desk) Invitations(ctx context.Context, p principal.Principal) ([]Invita
 
 // Revoke ends an invitation.
 func (d *Desk) Revoke(ctx context.Context, p principal.Principal, selector string) error {
-	m, err := d.open(ctx, p, "node.invite", selector)
+	m, err := d.open(ctx, p, "fleet.invite", selector)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (d *Desk) Revoke(ctx context.Context, p principal.Principal, selector strin
 
 // Drain takes work away from a node, or gives it back.
 func (d *Desk) Drain(ctx context.Context, p principal.Principal, name string, draining bool) (Node, error) {
-	m, err := d.open(ctx, p, "node.drain", name)
+	m, err := d.open(ctx, p, "fleet.drain", name)
 	if err != nil {
 		return Node{}, err
 	}
@@ -86,7 +86,7 @@ func (d *Desk) Drain(ctx context.Context, p principal.Principal, name string, dr
 
 // Remove takes a node out of the fleet.
 func (d *Desk) Remove(ctx context.Context, p principal.Principal, name string) error {
-	m, err := d.open(ctx, p, "node.remove", name)
+	m, err := d.open(ctx, p, "fleet.remove", name)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ type Taken struct {
 
 // Snapshot makes one now.
 func (d *Desk) Snapshot(ctx context.Context, p principal.Principal) (Taken, error) {
-	m, err := d.open(ctx, p, "node.snapshot", "")
+	m, err := d.open(ctx, p, "fleet.snapshot", "")
 	if err != nil {
 		return Taken{}, err
 	}
