@@ -32,6 +32,7 @@ test-race: setup-test ## the tests of the concurrent packages under the race det
 
 test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
 	$(GOTEST) --packages=./e2e/faults/... -- -tags faults $(FAULTS) -timeout 60m
+	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict' -- -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run ALoss)
 	$(GOTEST) --packages='./internal/backup/restic ./internal/backup/pgbackrest' -- -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
 
 test-ollama: setup-test build ## against a real Ollama, built once from source (minutes)
