@@ -62,7 +62,9 @@ func parse(t testing.TB, text string) Scene {
 			}
 		case "member":
 			m := member(words[1])
-			if at := after("heard"); at != "" {
+			if at := after("heard"); at == "never" {
+				m.Heard = time.Time{}
+			} else if at != "" {
 				m.Heard = clock(t, at)
 			}
 			if at := after("lease-ended"); at != "" {

@@ -167,8 +167,12 @@ func (c *court) silence(name string) (look, bool) {
 func (c *court) isNode(subject string) bool { return len(subject) > 5 && subject[:5] == "node/" }
 
 // alive reports whether a member shows by itself that it lives: its heartbeat
-// has just come through the store, which takes a majority.
+// has just come through the store, which takes a majority. Who judges lives,
+// also before its first heartbeat has come back to it.
 func (c *court) alive(name string) bool {
 	m, ok := c.members[name]
+	if ok && name == c.Speaker && m.Heard.IsZero() {
+		return !m.Outside && m.LeaseEnded.IsZero()
+	}
 	return ok && !m.Outside && m.LeaseEnded.IsZero() && !m.Heard.IsZero() && c.Now.Sub(m.Heard) <= c.rules.Stale
 }

@@ -148,6 +148,9 @@ func (c *court) backWords(before Verdict, back time.Time, n, all int) string {
 }
 
 func (c *court) suspectedWords(shown, all []voice, silent []look, quiet time.Time, short bool) string {
+	if len(shown) == 0 && quiet.IsZero() {
+		return "nothing has been heard of it yet"
+	}
 	if len(shown) == 0 {
 		return fmt.Sprintf("nothing has been heard of it since %s", c.clock(quiet))
 	}
@@ -249,9 +252,9 @@ func (c *court) traitWords(t *tally, state State) string {
 		return c.wrongWords(conds)
 	}
 	if t.member && !c.alive(t.name) && t.name != c.Speaker {
-		late := "its heartbeats are late"
+		late := "nothing has been heard of it yet"
 		if heard := c.members[t.name].Heard; !heard.IsZero() {
-			late += ": the last came at " + c.clock(heard)
+			late = "its heartbeats are late: the last came at " + c.clock(heard)
 		}
 		if len(t.voices) == 0 {
 			return late
