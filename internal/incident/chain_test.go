@@ -59,7 +59,7 @@ func TestATimelineThatWasCutMixedOrWrittenAnewIsFound(t *testing.T) {
 		bad := append([]Entry(nil), x.entries...)
 		i := rapid.IntRange(0, len(bad)-2).Draw(t, "i")
 		k := rapid.IntRange(i+1, len(bad)-1).Draw(t, "k")
-		what := rapid.SampledFrom([]string{"left out", "swapped", "twice", "other body", "other author", "hash made anew", "begins later"}).Draw(t, "what")
+		what := rapid.SampledFrom([]string{"left out", "swapped", "twice", "other body", "other author", "hash made anew", "numbered otherwise", "begins later"}).Draw(t, "what")
 		switch what {
 		case "left out":
 			bad = append(bad[:i], bad[i+1:]...)
@@ -74,6 +74,12 @@ func TestATimelineThatWasCutMixedOrWrittenAnewIsFound(t *testing.T) {
 		case "hash made anew":
 			bad[i].Node = "node9"
 			bad[i].Hash = bad[i].sum()
+		case "numbered otherwise":
+			for k := i + 1; k < len(bad); k++ {
+				bad[k].N++
+				bad[k].Prev = bad[k-1].Hash
+				bad[k].Hash = bad[k].sum()
+			}
 		case "begins later":
 			bad = bad[i+1:]
 		}

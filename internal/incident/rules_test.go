@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/incident/clock"
+	"github.com/missionopsai/foundry/internal/principal"
 )
 
 func TestAnIncidentGoesThroughItsPhasesAndSkipsNone(t *testing.T) {
 	x := outage(t, 1)
 	x.refused("incident-phase-skipped", &PhaseChange{To: Remediation})
+	x.refused("incident-phase-skipped", &PhaseChange{To: Investigation})
 	x.refused("incident-entry", &PhaseChange{To: Closed})
 	x.refused("incident-lead-missing", &PhaseChange{To: Containment})
 	x.do(&Assignment{Role: Lead, Who: anna.String()})
@@ -87,6 +89,9 @@ func TestAnIncidentIsClosedWhenItWasReviewedAndNothingIsLeftOpen(t *testing.T) {
 	x.refused("incident-plan-same", &PlanRevision{Hash: "aaaa", Words: "none"})
 	x.do(&PlanRevision{Hash: "bbbb", Words: "names a spare"})
 	x.refused("incident-clock-open", &Closing{}) // nobody has told acme
+	if late := x.s.Missing(x.now.Add(1000 * time.Hour)); !slices.ContainsFunc(late, func(err error) bool { return codeOf(err) == "incident-clock-open" }) {
+		t.Error("when its clock has run out, nobody needs to tell acme any more")
+	}
 	x.do(&Notice{ID: "N1", Step: Drafted, Audience: ToClient, To: "acme", Fields: complete}, &Notice{ID: "N1", Step: SentOff})
 	x.refused("incident-clock-open", &Closing{}) // and whether it arrived is not known
 	x.do(&Notice{ID: "N1", Step: Accepted, Receipt: "250 2.0.0 queued as 4711", At: x.now})
@@ -136,6 +141,18 @@ func TestApprovalsComeFromDifferentPeopleWhoSignedIn(t *testing.T) {
 	x.do(&Approval{Of: n + 3, Approve: true})
 	if x.s.Approved("wipe", "node-1") {
 		t.Fatal("it was rejected")
+	}
+	x.do(&Decision{About: "restore", Words: "From Sunday's."})
+	n = len(x.entries)
+	for _, say := range []struct {
+		by string
+		ok bool
+	}{{"1", true}, {"2", false}, {"3", true}} {
+		x.by = principal.Principal{Kind: principal.Person, ID: say.by}
+		x.do(&Approval{Of: n, Approve: say.ok, Words: "So I think."})
+	}
+	if x.s.Approved("restore", "") {
+		t.Fatal("two were for it, and one against: that has to be decided anew")
 	}
 	x.do(&Decision{About: "use node-2 meanwhile", Words: "It can serve."})
 	if !x.s.Approved("use node-2 meanwhile", "") {

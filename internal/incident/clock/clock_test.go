@@ -56,6 +56,7 @@ func TestAClockRunsEscalatesAndEnds(t *testing.T) {
 		{"it was missed", lost.add(Restored, "web", 4*time.Hour+time.Second, 5*time.Hour, "entry:1"), 9 * time.Hour, Missed, 0},
 		{"lost again, it goes on from its first start", lost.add(Restored, "web", time.Hour, time.Hour, "entry:1").add(Lost, "web", 3*time.Hour, 3*time.Hour), 3 * time.Hour, Running, time.Hour},
 		{"a false alarm, with evidence, makes it void", lost.add(Unfounded, "", time.Hour, time.Hour, "entry:1"), 2 * time.Hour, Void, 0},
+		{"a start that is said ahead counts from when it was said", line{}.add(Lost, "web", 10*time.Hour, time.Hour), 4 * time.Hour, Running, time.Hour},
 		{"a clock of a node that was set back wins no time", lost.add(Aware, "", time.Hour, 3*time.Hour), time.Minute, Running, time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
