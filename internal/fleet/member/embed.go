@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -103,11 +102,7 @@ func (m *Member) fatal(err error) {
 // startServer starts etcd and waits until it has joined, or until patience
 // ends: a member without a majority comes up too, and says so.
 func (m *Member) startServer(ctx context.Context, patience time.Duration) error {
-	r := m.files.read()
-	if _, err := os.Stat(filepath.Join(m.files.path(etcdDir), "member")); os.IsNotExist(err) && r.Initial != "" {
-		r.Initial = m.grown(ctx, r) // others may have joined since the invitation was used
-	}
-	e, err := embed.StartEtcd(m.server(r))
+	e, err := m.startEtcd(ctx)
 	if err != nil {
 		return startFailed(err)
 	}
@@ -126,6 +121,29 @@ func (m *Member) startServer(ctx context.Context, patience time.Duration) error 
 		return ctx.Err()
 	}
 	return nil
+}
+
+// startEtcd starts etcd. On the first start after a join others may have joined
+// since the invitation was used, or just now, between asking and starting: then
+// it asks again.
+func (m *Member) startEtcd(ctx context.Context) (e *embed.Etcd, err error) {
+	for again := 0; ; again++ {
+		r := m.files.read()
+		begun := wal.Exist(filepath.Join(m.files.path(etcdDir), "member", "wal"))
+		if !begun && r.Initial != "" {
+			r.Initial = m.grown(ctx, r)
+		}
+		if e, err = embed.StartEtcd(m.server(r)); err == nil || begun || again == 20 || !strings.Contains(err.Error(), "member count is unequal") {
+			return e, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-m.life.Done():
+			return nil, err
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
 }
 
 // grown is the initial cluster as the members have it now, and not as it was
