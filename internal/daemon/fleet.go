@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -186,15 +185,12 @@ func (d *Daemon) runFleet(ctx context.Context) {
 	d.running.Go(func() {
 		for ctx.Err() == nil {
 			if d.db.Healthy() {
-				if err := m.Anchor(ctx, func(a member.Act) error { return d.enterAct(ctx, a) }); err != nil && ctx.Err() == nil && !errors.Is(err, member.ErrChanged) {
-					d.log.Debug("acts of the fleet are not in the audit log yet", "error", err)
-				}
+				d.anchorActs(ctx, m)
 			}
 			select {
 			case <-ctx.Done():
 			case <-m.Done():
 				return
-			case <-d.acts:
 			case <-time.After(anchorEvery):
 			}
 		}
@@ -207,6 +203,33 @@ func (d *Daemon) runFleet(ctx context.Context) {
 			d.alarm(notify.Critical, "fleet-member-stopped", uuid.Nil, map[string]string{"node": m.Name(), "next": "foundry node status"})
 		}
 	})
+}
+
+// anchorActs brings acts into the audit log for as long as this gateway is the
+// one that does, and the database answers.
+func (d *Daemon) anchorActs(ctx context.Context, m *member.Member) {
+	term, err := m.Lead(ctx, "anchor")
+	if err != nil {
+		return
+	}
+	defer func() {
+		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = term.Resign(one)
+	}()
+	for ctx.Err() == nil && d.db.Healthy() {
+		err := m.Anchor(ctx, func(a member.Act) error { return d.enterAct(ctx, a) })
+		if err != nil && ctx.Err() == nil {
+			d.log.Debug("acts of the fleet are not in the audit log yet", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-term.Done():
+			return
+		case <-d.acts:
+		case <-time.After(anchorEvery):
+		}
+	}
 }
 
 // enterAct enters one act into the audit log. The number says which it is

@@ -90,6 +90,8 @@ type Member struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
+	stopping sync.Once
+
 	mu       sync.Mutex
 	ended    error // why it stopped by itself
 	presence *Lease

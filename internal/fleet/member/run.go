@@ -23,6 +23,7 @@ func (m *Member) run() {
 	m.running.Go(m.keepRevoked)
 	m.running.Go(m.keepCertificate)
 	if m.etcd == nil {
+		m.running.Go(m.keepEndpoints)
 		return
 	}
 	m.running.Go(m.lookAfter)
@@ -224,6 +225,33 @@ func (m *Member) useRevoked(e Entry) {
 		m.mu.Unlock()
 		m.log.Error("this node was removed from the fleet")
 		m.stop()
+	}
+}
+
+// keepEndpoints follows which members there are, for a process that dials.
+func (m *Member) keepEndpoints() {
+	for m.pause(5 * time.Second) {
+		ctx, cancel := context.WithTimeout(m.life, callPatience)
+		nodes, err := m.Nodes(ctx)
+		cancel()
+		if err != nil || len(nodes) == 0 {
+			continue
+		}
+		var known []knownMember
+		for _, n := range nodes {
+			known = append(known, knownMember{n.Name, n.Addresses, n.Votes()})
+		}
+		now, r := m.clock().UTC(), m.files.read()
+		if now.Sub(r.Heard).Abs() < time.Minute && slices.Equal(known, r.Members) {
+			continue
+		}
+		err = m.files.update(func(r *record) { r.Members, r.Heard = known, now })
+		if err != nil {
+			m.log.Warn("what was heard of the fleet was not written down", "error", err)
+		}
+		if at := m.files.read().endpoints(); len(at) > 0 {
+			m.client.SetEndpoints(at...)
+		}
 	}
 }
 

@@ -237,6 +237,13 @@ func (f *files) authority() (*authority, error) {
 // Stop leaves the fleet for now: leases end, a leader hands over, the store
 // closes.
 func (m *Member) Stop(ctx context.Context) error {
+	m.stopping.Do(func() { m.leave(ctx) })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended
+}
+
+func (m *Member) leave(ctx context.Context) {
 	m.resignAll(ctx)
 	if p := m.Presence(); p != nil {
 		one, cancel := context.WithTimeout(ctx, time.Second)
@@ -250,8 +257,7 @@ func (m *Member) Stop(ctx context.Context) error {
 	m.running.Wait()
 	if m.etcd != nil {
 		m.note()
-		m.etcd.Close()
-		<-m.etcd.Server.StopNotify()
+		m.close()
 	}
 	if m.client != nil {
 		_ = m.client.Close()
@@ -259,9 +265,25 @@ func (m *Member) Stop(ctx context.Context) error {
 	if m.tls != nil {
 		_ = m.tls.memory.Close()
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.ended
+}
+
+// closePatience is how long etcd may take to close.
+const closePatience = 10 * time.Second
+
+// close closes etcd. One whose disk failed may never come to its end: then the
+// process goes on without waiting for it.
+func (m *Member) close() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.etcd.Close()
+		<-m.etcd.Server.StopNotify()
+	}()
+	select {
+	case <-done:
+	case <-time.After(closePatience):
+		m.log.Warn("the fleet's store did not close in time")
+	}
 }
 
 // Presence is the lease under which this node's presence stands; what this
@@ -312,11 +334,11 @@ func (m *Member) Abandon() {
 		for _, l := range m.etcd.Clients {
 			_ = l.Close()
 		}
-		m.etcd.Server.HardStop()
+		go m.etcd.Server.HardStop()
 	}
 	m.running.Wait()
 	if m.etcd != nil {
-		m.etcd.Close()
+		m.close()
 	}
 	_ = m.client.Close()
 	_ = m.tls.memory.Close()
