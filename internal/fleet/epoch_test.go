@@ -142,6 +142,7 @@ func TestAtMostOneLeaderWritesInAnEpochAndNoneAfterALaterOne(t *testing.T) {
 			}
 		})
 		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 10))
 			me := int(clients.Add(1))
 			for life.Err() == nil {
 				h.do(me, act{read: true}, func() (int64, act) {
