@@ -293,7 +293,7 @@ func (d *Daemon) lacks(ctx context.Context) (out []string) {
 			out = append(out, fmt.Sprintf("%s is not installed there, which %s: run `make setup` there", p.program, p.does))
 		}
 	}
-	if err := db.Installed(ctx, d.config.Database.BinDir); err != nil {
+	if err := db.HasServer(ctx, d.config.Database.BinDir); err != nil {
 		out = append(out, "no PostgreSQL server that Foundry can run is installed there: run `make setup` there")
 	}
 	return out

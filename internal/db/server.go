@@ -137,9 +137,9 @@ func dataMajor(data string) (int, error) {
 	return 0, damaged(data, "its file PG_VERSION is missing", err)
 }
 
-// Installed says whether this machine has a server that Foundry could run: in
+// HasServer says whether this machine has a server that Foundry could run: in
 // dir, or anywhere when it is empty.
-func Installed(ctx context.Context, dir string) error {
+func HasServer(ctx context.Context, dir string) error {
 	_, err := findServer(ctx, dir, 0)
 	return err
 }
