@@ -21,7 +21,6 @@ import (
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/fleet/probe"
 	"github.com/missionopsai/foundry/internal/fleet/survivor"
-	"github.com/missionopsai/foundry/internal/fleet/verdict"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 )
@@ -56,7 +55,7 @@ func (d *Daemon) makeLookout(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.watcher, err = fleet.New(fleet.Options{Member: m, Plan: d.planned.File, Env: env, History: d.history, Look: lookBySSH, Doors: d.doors(), Anchor: d.anchorLoss, Log: d.log})
+	d.watcher, err = fleet.New(fleet.Options{Member: m, Plan: d.planned.File, Env: env, History: d.history, Look: lookBySSH, Doors: d.doors(), Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -64,9 +63,6 @@ func (d *Daemon) makeLookout(ctx context.Context) (err error) {
 	d.window = &fleet.Window{Service: d.watcher, Custody: d.custody, May: func(ctx context.Context, p principal.Principal, action policy.Action, target string) error {
 		return d.desk.May(ctx, p, action, target)
 	}}
-	if d.Gateway() {
-		d.watcher.WatchRuled(d.ruled)
-	}
 	return nil
 }
 
@@ -158,22 +154,33 @@ func (d *Daemon) newestBackup(ctx context.Context, _ string) (probe.Backup, erro
 	return b, nil
 }
 
-// ruled is told of every verdict that the fleet's leader wrote. Alarms are
-// raised once, by the leader, so that three nodes do not send three.
-func (d *Daemon) ruled(v verdict.Verdict) {
-	if _, leads := d.watcher.Term(); !leads || v.State != verdict.Lost {
-		return
+// anchorLosses enters what the fleet confirmed into the audit log and raises
+// the alarms, once: one gateway at a time does it for all.
+func (d *Daemon) anchorLosses(ctx context.Context) error {
+	term, err := d.Member().LeadFor(ctx, "anchor", 10*time.Second)
+	if err != nil {
+		return err
 	}
-	d.running.Go(func() {
-		d.alarm(notify.Critical, "fleet-lost", uuid.Nil, map[string]string{"lost": v.Subject, "why": v.Words, "since": v.Since.UTC().Format(time.RFC3339), "next": "foundry fleet status"})
-	})
+	defer func() { _ = term.Resign(context.WithoutCancel(ctx)) }()
+	for {
+		if d.db.Healthy() {
+			if err := d.watcher.Anchor(ctx, term, d.anchorLoss); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-term.Done():
+			return nil
+		case <-time.After(2 * time.Second):
+		}
+	}
 }
 
-// anchorLoss enters a confirmed loss, or its end, into the audit log.
+// anchorLoss enters a confirmed loss, or its end, into the audit log, and
+// raises its alarm with it.
 func (d *Daemon) anchorLoss(ctx context.Context, c fleet.Confirmed) error {
-	if d.db == nil || !d.db.Healthy() {
-		return db.ErrUnavailable
-	}
 	act := "fleet.lost"
 	if c.Ended {
 		act = "fleet.back"
@@ -184,7 +191,12 @@ func (d *Daemon) anchorLoss(ctx context.Context, c fleet.Confirmed) error {
 	}
 	details := map[string]any{"id": c.ID, "at": c.At.UTC(), "leader": c.By, "epoch": c.Epoch, "state": c.Verdict.State, "why": c.Verdict.Words, "signals": signals}
 	return d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
-		return audit.Append(ctx, tx, principal.Node("fleet"), uuid.Nil, act, c.Verdict.Subject, details)
+		if err := audit.Append(ctx, tx, principal.Node("fleet"), uuid.Nil, act, c.Verdict.Subject, details); err != nil || c.Ended {
+			return err
+		}
+		_, err := d.outbox.Alarm(ctx, tx, notify.Critical, "fleet-lost", uuid.Nil, map[string]string{
+			"lost": c.Verdict.Subject, "why": c.Verdict.Words, "since": c.Verdict.Since.UTC().Format(time.RFC3339), "next": "foundry fleet status"})
+		return err
 	})
 }
 

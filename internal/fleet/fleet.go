@@ -38,10 +38,6 @@ type Options struct {
 	// it that does not depend on its place in the fleet.
 	Doors []Door
 
-	// Anchor takes a confirmed loss, or its end, to where it is kept for good.
-	// Until it could, the fleet keeps it. May be nil.
-	Anchor func(context.Context, Confirmed) error
-
 	Every time.Duration // between heartbeats and looks at peers: 1 s
 	Rules verdict.Rules
 	Now   func() time.Time // with a monotonic part, as time.Now gives it

@@ -14,7 +14,7 @@ import (
 )
 
 // Confirmed is a loss that was confirmed, or its end, with the signals that it
-// was confirmed by. It is evidence: kept until it is anchored.
+// was confirmed by. It is evidence: kept until it is trimmed.
 type Confirmed struct {
 	ID      string          `json:"id"` // in the order of time
 	At      time.Time       `json:"at"`
@@ -28,8 +28,8 @@ type Confirmed struct {
 // anchors them: the oldest go.
 const kept = 1000
 
-// anchorEvery is how often the leader takes evidence to where it stays.
-const anchorEvery = 10 * time.Second
+// trimEvery is how often the leader looks whether too much is kept.
+const trimEvery = 10 * time.Second
 
 // leading stands for leadership, and judges for the fleet while it lasts.
 func (s *Service) leading(ctx context.Context) {
@@ -69,7 +69,7 @@ func (s *Service) reign(ctx context.Context, term *member.Term) {
 	life, end := context.WithCancel(ctx)
 	defer end()
 	ruled, err := s.inherit(life)
-	var anchored time.Time
+	var trimmed time.Time
 	every(life, s.o.Every, nil, func() {
 		select {
 		case <-term.Done():
@@ -91,9 +91,9 @@ func (s *Service) reign(ctx context.Context, term *member.Term) {
 			} else if err != nil {
 				s.log.Debug("a verdict could not be written", "error", err)
 			}
-			if now := s.o.Now(); now.Sub(anchored) >= anchorEvery {
-				s.anchor(life, term)
-				anchored = now
+			if now := s.o.Now(); now.Sub(trimmed) >= trimEvery {
+				s.trim(life, term)
+				trimmed = now
 			}
 		}
 	})
@@ -193,30 +193,38 @@ func (s *Service) confirmed(now time.Time, term *member.Term, v, before verdict.
 	return member.Write{Path: provenPath + c.ID, Value: c}
 }
 
-// anchor takes what was confirmed to where it stays for good, oldest first.
-func (s *Service) anchor(ctx context.Context, term *member.Term) {
+// trim bounds what the fleet keeps where nobody takes it to the audit log.
+func (s *Service) trim(ctx context.Context, term *member.Term) {
 	all, err := s.Confirmed(ctx)
-	if err != nil || len(all) == 0 {
+	if err != nil {
 		return
 	}
-	if s.o.Anchor == nil {
-		for _, c := range all[:max(0, len(all)-kept)] {
-			_ = term.Delete(ctx, provenPath+c.ID)
-		}
-		return
-	}
-	for _, c := range all {
-		if err := s.o.Anchor(ctx, c); err != nil {
-			s.log.Debug("what was confirmed stays in the fleet for now", "error", err)
-			return
-		}
-		if err := term.Delete(ctx, provenPath+c.ID); err != nil {
-			return // it is anchored again: by its id, that is the same
-		}
+	for _, c := range all[:max(0, len(all)-kept)] {
+		_ = term.Delete(ctx, provenPath+c.ID)
 	}
 }
 
-// Confirmed lists what was confirmed and is not anchored yet, oldest first.
+// Anchor takes what was confirmed to where it stays for good, oldest first,
+// while term holds: that of whoever has such a place, which the leader of the
+// fleet need not have. What was taken and could not be removed is taken again,
+// under the same id.
+func (s *Service) Anchor(ctx context.Context, term *member.Term, keep func(context.Context, Confirmed) error) error {
+	all, err := s.Confirmed(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if err := keep(ctx, c); err != nil {
+			return err
+		}
+		if err := term.Delete(ctx, provenPath+c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Confirmed lists what was confirmed and is not trimmed yet, oldest first.
 func (s *Service) Confirmed(ctx context.Context) ([]Confirmed, error) {
 	one, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
