@@ -184,7 +184,7 @@ var demands = map[string]demand{
 	"backup-hold":       {action: "backup.hold", about: aboutPlatform, path: "/backup-holds", body: `{"label":"nothing","reason":"evidence in a dispute","ticket":"T-1"}`},
 	"backup-release":    {action: "backup.release", about: aboutPlatform, path: "/backup-holds/{other}/release", body: `{"reason":"the dispute is settled"}`},
 
-	"backup-probe":        {action: "backup.probe", about: aboutPlatform, path: "/backup-probes", body: `{"targets":["nowhere"]}`},
+	"backup-probe":            {action: "backup.probe", about: aboutPlatform, path: "/backup-probes", body: `{"targets":["nowhere"]}`},
 	"fleet-picture":           {action: "fleet.read", about: aboutPlatform, path: "/fleet/picture"},
 	"fleet-readiness":         {action: "fleet.read", about: aboutPlatform, path: "/fleet/readiness"},
 	"fleet-losses":            {action: "fleet.read", about: aboutPlatform, path: "/fleet/losses"},

@@ -25,9 +25,9 @@ var promiseRules = []Rule{
 	},
 	{
 		ID: "promises-contradict", Title: "Two promises about the same thing differ", Group: "arithmetic", Severity: Error,
-		Why:    "Whoever reads only one of the documents relies on what the other denies.",
-		Mend:   "Give one bound in both documents, or say in each what it is promised of (of:) and when (when:).",
-		check:  promisesContradict,
+		Why:   "Whoever reads only one of the documents relies on what the other denies.",
+		Mend:  "Give one bound in both documents, or say in each what it is promised of (of:) and when (when:).",
+		check: promisesContradict,
 	},
 	{
 		ID: "planned-only-promise", Title: "A promise that holds only when the loss is planned", Group: "arithmetic", Severity: Warning,
