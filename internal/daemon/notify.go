@@ -20,7 +20,7 @@ func (d *Daemon) makeOutbox() (err error) {
 	place := func(org uuid.UUID, table, column, row string) []byte {
 		return []byte(org.String() + " " + table + " " + column + " " + row)
 	}
-	d.outbox, err = notify.New(notify.Options{Config: d.config.Mail, Channels: d.config.Notify, TakeLink: func(token string) string { return d.URL() + notify.TakePath + "#" + token }, Clock: d.clock, Hash: keyedHash(mac),
+	d.outbox, err = notify.New(notify.Options{Down: d.functionsDown, Config: d.config.Mail, Channels: d.config.Notify, TakeLink: func(token string) string { return d.URL() + notify.TakePath + "#" + token }, Clock: d.clock, Hash: keyedHash(mac),
 		Seal: func(_ context.Context, org uuid.UUID, table, column, row string, plaintext []byte) ([]byte, error) {
 			return d.keyring.Seal(plaintext, place(org, table, column, row))
 		},

@@ -311,6 +311,20 @@ func (d *Daemon) lacks(ctx context.Context) (out []string) {
 	return out
 }
 
+// functionsDown are the functions of the plan that this node would go around
+// now: messages do not go by a channel that depends on one of them.
+func (d *Daemon) functionsDown() (out []string) {
+	if d.watcher == nil {
+		return nil
+	}
+	for _, f := range d.watcher.Picture().Functions {
+		if f.Looked && f.Verdict.Avoid() {
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}
+
 // consoleFleet is the fleet for the console.
 func (d *Daemon) consoleFleet() *console.Fleet {
 	if d.watcher == nil {
