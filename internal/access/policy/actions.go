@@ -234,6 +234,15 @@ var continuityRules = []rule{
 	{"backup.hold", "keep backups from being removed", administrative, watches},
 	{"backup.release", "end a hold on backups", administrative, watches},
 
+	{"incident.read", "see incidents, their timelines and clocks", read | localAlways, platform},
+	{"incident.open", "open an incident", 0, platform},
+	{"incident.append", "write into an incident's timeline", 0, platform},
+	{"incident.decide", "take a decision in an incident", administrative, platform},
+	{"incident.approve", "approve what an incident asks two people for", administrative, platform},
+	{"incident.assess", "assess whether an incident touches personal data", administrative, watches},
+	{"incident.notice", "send a notice of an incident", administrative, platform},
+	{"incident.close", "close an incident after its review", administrative, platform},
+
 	{"fleet.read", "see the nodes of the fleet, who answers, and whether anything can be decided", read | localAlways, platform},
 	{"fleet.invite", "invite a node into the fleet, or revoke an invitation", administrative, runs},
 	{"fleet.drain", "take work away from a node of the fleet, or give it back", administrative, runs},

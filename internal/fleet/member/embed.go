@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/problem"
@@ -104,7 +106,7 @@ func (m *Member) fatal(err error) {
 func (m *Member) startServer(ctx context.Context, patience time.Duration) error {
 	e, err := m.startEtcd(ctx)
 	if err != nil {
-		return startFailed(err)
+		return m.startFailed(err)
 	}
 	m.etcd = e
 	m.client = v3client.New(e.Server)
@@ -133,7 +135,7 @@ func (m *Member) startEtcd(ctx context.Context) (e *embed.Etcd, err error) {
 		if !begun && r.Initial != "" {
 			r.Initial = m.grown(ctx, r)
 		}
-		if e, err = embed.StartEtcd(m.server(r)); err == nil || begun || again == 20 || !strings.Contains(err.Error(), "member count is unequal") {
+		if e, err = m.begin(m.server(r)); err == nil || begun || again == 20 || !strings.Contains(err.Error(), "member count is unequal") {
 			return e, err
 		}
 		select {
@@ -145,6 +147,28 @@ func (m *Member) startEtcd(ctx context.Context) (e *embed.Etcd, err error) {
 		}
 	}
 }
+
+// begin starts etcd on a goroutine of its own, which is all that ends when etcd
+// gives up while it starts.
+func (m *Member) begin(c *embed.Config) (e *embed.Etcd, err error) {
+	given := make(chan struct{})
+	err = errGaveUp
+	go func() {
+		defer close(given)
+		e, err = embed.StartEtcd(c)
+	}()
+	<-given
+	if errors.Is(err, errGaveUp) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.ended != nil {
+			err = m.ended
+		}
+	}
+	return e, err
+}
+
+var errGaveUp = errors.New("it gave up without a reason")
 
 // grown is the initial cluster as the members have it now, and not as it was
 // when this node joined: etcd compares the two. Where nobody answers, it is
@@ -199,7 +223,11 @@ func (m *Member) stoppedAtStart() error {
 		WithMend("If it was removed on purpose, delete its folder fleet, and join again with a new invitation.")
 }
 
-func startFailed(err error) error {
+func (m *Member) startFailed(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return problem.New(problem.Unavailable, "disk-full", fmt.Sprintf("The disk that holds %s is full.", m.files.dir)).
+			WithMend("Free some space, or choose a --data-dir on another disk.").Wrap(err)
+	}
 	return problem.New(problem.Unavailable, "fleet-start", "The fleet's store does not start on this node: "+err.Error()+".").WithField("fleet").
 		WithMend("Check the addresses under fleet.listen, and that no other process uses them.").Wrap(err)
 }

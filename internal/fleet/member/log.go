@@ -20,11 +20,11 @@ type etcdLog struct {
 	fields []zapcore.Field
 }
 
-// newEtcdLog makes etcd's logger. Where etcd would end the process (it cannot
-// write to its disk), only its own goroutine ends and fatal is told: the
+// newEtcdLog makes etcd's logger. Where etcd would end the process or panic (it
+// cannot write to its disk), only its own goroutine ends and fatal is told: the
 // gateway in the same process goes on.
 func newEtcdLog(log *slog.Logger, fatal func(error)) *zap.Logger {
-	return zap.New(&etcdLog{log: log.With("part", "etcd")}, zap.WithFatalHook(fatalHook(fatal)))
+	return zap.New(&etcdLog{log: log.With("part", "etcd")}, zap.WithFatalHook(fatalHook(fatal)), zap.WithPanicHook(fatalHook(fatal)))
 }
 
 type fatalHook func(error)

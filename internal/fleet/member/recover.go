@@ -11,7 +11,6 @@ import (
 	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/problem"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"go.uber.org/zap"
 )
@@ -141,9 +140,9 @@ func (m *Member) ownData(ctx context.Context) (string, error) {
 	defer func() { m.o = alone }()
 	c := m.server(m.files.read())
 	c.Dir, c.ForceNewCluster = work, true
-	e, err := embed.StartEtcd(c)
+	e, err := m.begin(c)
 	if err != nil {
-		return "", startFailed(err)
+		return "", m.startFailed(err)
 	}
 	defer e.Close()
 	select {
