@@ -6,6 +6,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 DATA_DIR ?= $(shell scripts/data-dir)
 GO ?= go
 RERUN ?= 0
+# vet has run by itself; no debugger reads these binaries, and linking them takes minutes in all.
+LEAN = -vet=off -ldflags=-w
 # With RERUN=2 a test that fails runs again, alone, up to twice; it is listed as flaky, and what fails each time fails.
 GOTEST = $(GO) tool gotestsum --format pkgname --hide-summary skipped --rerun-fails=$(RERUN) --rerun-fails-max-failures=4 --rerun-fails-abort-on-data-race
 
@@ -25,15 +27,15 @@ setup-test: ## install what testing needs as well (Chromium, Node.js packages)
 
 test: setup-test build ## set up, then every test but the slow suites
 	$(GO) vet ./...
-	$(GOTEST) --packages=./...
+	$(GOTEST) --packages=./... -- $(LEAN)
 
 test-race: setup-test ## the tests of the concurrent packages under the race detector
 	$(GO) test -race ./internal/access/... ./internal/gateway/... ./internal/db/...
 
 test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
-	$(GOTEST) --packages=./e2e/faults/... -- -tags faults $(FAULTS) -timeout 60m
-	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict' -- -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run ALoss)
-	$(GOTEST) --packages='./internal/backup/restic ./internal/backup/pgbackrest' -- -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
+	$(GOTEST) --packages=./e2e/faults/... -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
+	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict ./internal/fleet/member' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run ALoss)
+	$(GOTEST) --packages='./internal/backup/restic ./internal/backup/pgbackrest' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
 
 test-ollama: setup-test build ## against a real Ollama, built once from source (minutes)
 	scripts/test-ollama

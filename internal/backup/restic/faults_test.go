@@ -178,6 +178,7 @@ func TestAFullTargetLosesNothingThatItHolds(t *testing.T) {
 }
 
 func TestAFullSFTPServerIsNamed(t *testing.T) {
+	faultsOnly(t)
 	t.Parallel()
 	server := targettest.StartSSH(t)
 	e, at := newEngine(t), server.Open(t, "box")
@@ -208,6 +209,7 @@ func TestAReadOnlyTargetIsNamedAtOnceAndStillRestores(t *testing.T) {
 }
 
 func TestAnAccountThatMayOnlyReadStillRestores(t *testing.T) {
+	faultsOnly(t)
 	t.Parallel()
 	t.Run("sftp", func(t *testing.T) {
 		t.Parallel()
@@ -240,6 +242,7 @@ func onlyRead(t *testing.T, at target.Target, restrict func(*target.Target)) {
 }
 
 func TestATargetThatGoesInTheMiddleIsNamedAndTheNextRunGoesOn(t *testing.T) {
+	faultsOnly(t)
 	t.Parallel()
 	t.Run("s3", func(t *testing.T) {
 		t.Parallel()
@@ -469,6 +472,7 @@ func TestNoSecretIsOnACommandLineInAnEnvironmentOrLeftBehind(t *testing.T) {
 }
 
 func TestASlowTargetIsWaitedForAndADeadOneIsNot(t *testing.T) {
+	faultsOnly(t)
 	t.Parallel()
 	server := targettest.StartS3(t)
 	server.Bucket(t, "backups")

@@ -18,6 +18,9 @@ import (
 // costs half a second of a processor by design, a hundred times over.
 const allKinds = true
 
+// faultsOnly leaves a test to `make test-faults`, which this is.
+func faultsOnly(*testing.T) {}
+
 func TestConformanceInADirectory(t *testing.T) {
 	world := func(t *testing.T) enginetest.World {
 		dir, limits := volume(t)

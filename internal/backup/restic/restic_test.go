@@ -195,6 +195,7 @@ func TestARepositoryIsMadeOnlyWhereNothingIs(t *testing.T) {
 }
 
 func TestRepositoriesAtOneTargetKnowNothingOfEachOther(t *testing.T) {
+	faultsOnly(t)
 	t.Parallel()
 	at := disk(t)
 	files := newEngine(t)
@@ -247,6 +248,7 @@ func TestExpiryGoesByAgeAndKeepsWhatIsHeldAndTheOldestMomentPromised(t *testing.
 }
 
 func TestAnAppendOnlyTargetKeepsWhatIsTooOld(t *testing.T) {
+	faultsOnly(t)
 	t.Parallel()
 	e, at := newEngine(t), disk(t)
 	at.Lock = &target.LockConfig{Mode: target.AppendOnly}

@@ -439,6 +439,7 @@ func TestANodeThatDoesNotVoteWorksOnTheSameStoreAndMayNotChangeTheMembership(t *
 }
 
 func TestARemovedNodeIsRefusedEverywhere(t *testing.T) {
+	faultsOnly(t)
 	f := membertest.Start(t, 3)
 	ctx := context.Background()
 	o := membertest.Options(t, "gw1", member.Gateway)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestAFleetIsRecoveredFromASnapshotAndItsEpochNeverGoesBack(t *testing.T) {
+	faultsOnly(t)
 	for _, from := range []string{"a snapshot", "its data"} {
 		t.Run("from "+from, func(t *testing.T) {
 			f := membertest.Start(t, 3)
