@@ -73,7 +73,8 @@ func (a *app) savePlan(dir string, r *governance.Revision) error {
 		if !ok || !filepath.IsLocal(b.File) {
 			continue
 		}
-		if err := root.MkdirAll(filepath.Dir(b.File), 0o755); err == nil {
+		err := root.MkdirAll(filepath.Dir(b.File), 0o755)
+		if err == nil {
 			err = root.WriteFile(b.File, []byte(text), 0o644)
 		}
 		if err != nil {

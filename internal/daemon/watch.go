@@ -222,6 +222,9 @@ func (d *Daemon) runLookout(ctx context.Context) {
 	}
 	if d.Gateway() {
 		d.running.Go(func() {
+			repeat(ctx, time.Second, nil, "what the fleet confirmed is not in the audit log yet", d.anchorLosses, d)
+		})
+		d.running.Go(func() {
 			repeat(ctx, depositEvery, d.deposit, "what survivors need was not deposited", d.leaveForSurvivors, d)
 		})
 	}
