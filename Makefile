@@ -34,8 +34,10 @@ test-race: setup-test ## the tests of the concurrent packages under the race det
 
 test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
 	$(GOTEST) --packages=./e2e/faults/... -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
-	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict ./internal/fleet/member' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run ALoss)
-	$(GOTEST) --packages='./internal/backup/restic ./internal/backup/pgbackrest' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
+ifeq ($(filter -short,$(FAULTS)),)
+	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict ./internal/fleet/member ./internal/backup/restic' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
+endif
+	$(GOTEST) --packages=./internal/backup/pgbackrest -- $(LEAN) -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
 
 test-ollama: setup-test build ## against a real Ollama, built once from source (minutes)
 	scripts/test-ollama

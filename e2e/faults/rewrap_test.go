@@ -39,8 +39,13 @@ func (i *installation) wrapped() (kek string) {
 // wrapped anew.
 func (i *installation) toldOnce(kek string) {
 	i.t.Helper()
-	const ofKeysets = `SELECT count(*) FROM audit WHERE act = 'keys.rewrap' AND NOT details ? 'files'`
-	if n, want := i.count(ofKeysets+` AND target = $1`, kek), i.count(`SELECT count(*) FROM keysets`); n != want {
+	// The controls' own organisation may get its keyset at any moment, and then
+	// under the key of that moment.
+	const (
+		notProbes = ` organisation_id NOT IN (SELECT id FROM organisations WHERE name = 'foundry-probes')`
+		ofKeysets = `SELECT count(*) FROM audit WHERE act = 'keys.rewrap' AND NOT details ? 'files' AND` + notProbes
+	)
+	if n, want := i.count(ofKeysets+` AND target = $1`, kek), i.count(`SELECT count(*) FROM keysets WHERE`+notProbes); n != want {
 		i.t.Errorf("%d entries say that a keyset is wrapped by %s, of %d keysets", n, kek, want)
 	}
 	if n := i.count(`SELECT count(*) FROM (SELECT FROM audit WHERE act = 'keys.rewrap' AND NOT details ? 'files' GROUP BY organisation_id, target HAVING count(*) > 1) twice`); n != 0 {
