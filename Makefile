@@ -32,8 +32,9 @@ test: setup-test build ## set up, then every test but the slow suites
 test-race: setup-test ## the tests of the concurrent packages under the race detector
 	$(GO) test -race ./internal/access/... ./internal/gateway/... ./internal/db/...
 
+# These tests wait more than they work: three at once on two cores.
 test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
-	$(GOTEST) --packages=./e2e/faults/... -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
+	$(GOTEST) --packages=./e2e/faults/... -- $(LEAN) -tags faults $(FAULTS) -parallel 3 -timeout 60m
 ifeq ($(filter -short,$(FAULTS)),)
 	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict ./internal/fleet/member ./internal/backup/restic' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
 endif
