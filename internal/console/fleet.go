@@ -214,9 +214,6 @@ func (d fleetData) mapNodes() []mapNode {
 	for i, n := range d.p.Nodes {
 		angle := 2*math.Pi*float64(i)/float64(len(d.p.Nodes)) - math.Pi/2
 		wide := 1.7 // names are wide: the circle is an ellipse
-		if len(d.p.Nodes) == 1 {
-			wide, angle = 0, 0
-		}
 		out[i] = mapNode{n, mapWidth/2 + int(wide*mapRadius*math.Cos(angle)), mapHeight/2 + int(mapRadius*math.Sin(angle))}
 	}
 	return out

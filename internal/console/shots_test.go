@@ -13,7 +13,7 @@ import (
 // pages are all pages of the console, by name.
 func pages(w *world) []struct{ name, path string } {
 	return []struct{ name, path string }{
-		{"overview", "/console/"}, {"requests", "/console/requests"}, {"requests-none", "/console/requests?state=shed"},
+		{"overview", "/console/"}, {"fleet", "/console/fleet"}, {"requests", "/console/requests"}, {"requests-none", "/console/requests?state=shed"},
 		{"trace", "/console/requests/" + w.failed}, {"trace-abroad", "/console/requests/" + w.abroad},
 		{"usage", "/console/usage?by=model&span=24h"}, {"transfers", "/console/transfers"}, {"refusals", "/console/refusals"}, {"providers", "/console/providers"},
 		{"organisations", "/console/organisations"}, {"organisation", "/console/organisations/st-mary-hospital"},

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/missionopsai/foundry/internal/db"
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/plan"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -91,31 +91,11 @@ func (g *Plans) writeCopy(c *copied) error {
 	if err != nil {
 		return fmt.Errorf("sealing the plan's copy: %w", err)
 	}
-	if err := replace(g.o.Copy, sealed); err != nil {
+	if err := durable.Replace(g.o.Copy, sealed, 0o600); err != nil {
 		return fmt.Errorf("writing the plan's copy: %w", err)
 	}
 	g.copyAt, g.copyBody = c.At, string(body)
 	return nil
-}
-
-// replace writes a file in one step, for its owner alone.
-func replace(path string, body []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".plan-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(body)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // copyFor gives the copy where the database is away; any other error stays

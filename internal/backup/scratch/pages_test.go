@@ -79,7 +79,7 @@ func along(t *testing.T, dir string) *Pages {
 	t.Helper()
 	p := ReadPages(dir)
 	t.Cleanup(p.Close)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(10 * time.Millisecond) {
 		files, err := p.list()
 		if err != nil {
 			t.Fatal(err)
