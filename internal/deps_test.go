@@ -65,7 +65,7 @@ fleet
 
 // continuityParts lists the packages inside continuity, by the same rule.
 const continuityParts = `
-dns
+dns scenario
 continuity
 `
 
