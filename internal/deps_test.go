@@ -65,7 +65,10 @@ fleet
 
 // continuityParts lists the packages inside continuity, by the same rule.
 const continuityParts = `
-dns scenario
+dns scenario patroni supplier host
+order
+recovery
+exercise
 continuity
 `
 
