@@ -12,6 +12,7 @@ import (
 const (
 	maxText  = 256 << 10
 	maxLines = 4000
+	maxLine  = 2000 // bytes
 	maxDepth = 4
 )
 
@@ -44,6 +45,10 @@ func (r *reader) lines(text string) []*line {
 		if n >= maxLines {
 			r.bad(plan.Place{Line: n + 1, Column: 1, Length: 1}, "scenario-size", "The scenario has more than 4,000 lines.", "Is it the right file?")
 			return root.block
+		}
+		if len(raw) > maxLine {
+			r.bad(plan.Place{Line: n + 1, Column: 1, Length: 1}, "scenario-size", "The line has more than 2,000 bytes.", "Say it in several.")
+			continue
 		}
 		words, ok := r.words(raw, n+1)
 		if !ok || len(words) == 0 {
