@@ -24,6 +24,7 @@ import (
 type RecoverOptions struct {
 	Kit     []byte      // the kit's file
 	Shares  []kit.Share // enough of them
+	Bundle  *Bundle     // what the lost node left for this one, in the place of kit and shares
 	DataDir string      // empty, absent, or left by a recovery of the same kit that was interrupted
 	At      time.Time   // zero: the newest there is
 	Target  string      // name of the target; empty: the one with the newest point
@@ -61,7 +62,8 @@ type Recovery struct {
 	Version int        `json:"version"`
 	ID      string     `json:"id"`
 	Kit     kit.Header `json:"kit"`
-	KitHash string     `json:"kit_sha256"`
+	KitHash string     `json:"kit_sha256"`           // or of the bundle
+	Taken   *TakenOver `json:"taken_over,omitempty"` // nil: recovered from a kit
 	Node    string     `json:"node"`
 	DataDir string     `json:"data_dir"`
 	Program string     `json:"program"` // version of Foundry that recovered
@@ -150,14 +152,14 @@ func Recover(ctx context.Context, o RecoverOptions) (*Recovery, error) {
 	x := &recovering{o: o}
 	defer x.close()
 	o.Progress(StepKit, 0, 0, "")
-	if err := x.openKit(); err != nil {
+	if err := x.open(); err != nil {
 		return nil, err
 	}
 	if err := x.claim(); err != nil {
 		return x.r, err
 	}
 	if x.r.done(StepEvidence) {
-		return x.r, problem.New(problem.Conflict, "recovery-done", "This data directory was recovered from this kit already, and waits to be activated.").
+		return x.r, problem.New(problem.Conflict, "recovery-done", "This data directory was recovered from this already, and waits to be activated.").
 			WithMend("Look at what was recovered, then run `foundry recover --activate`. To recover again, use another --data-dir.")
 	}
 	return x.r, x.run(ctx)
@@ -182,8 +184,11 @@ func (x *recovering) close() {
 	}
 }
 
-// openKit checks everything that needs no network and no disk.
-func (x *recovering) openKit() error {
+// open checks everything that needs no network and no disk.
+func (x *recovering) open() (err error) {
+	if b := x.o.Bundle; b != nil {
+		return x.openBundle(b)
+	}
 	key, err := kit.Combine(x.o.Shares)
 	if err != nil {
 		return err
@@ -192,6 +197,12 @@ func (x *recovering) openKit() error {
 	if x.content, err = kit.Open(x.o.Kit, key); err != nil {
 		return err
 	}
+	sum := sha256.Sum256(x.o.Kit)
+	return x.begin(hex.EncodeToString(sum[:]))
+}
+
+// begin makes the record of a recovery from what was opened.
+func (x *recovering) begin(digest string) error {
 	if len(x.content.Targets) == 0 {
 		return problem.New(problem.NotFound, "kit-no-target", "The kit names no target of backups: there is nothing to recover from.").
 			WithMend("Use a newer kit, if there is one.")
@@ -200,9 +211,8 @@ func (x *recovering) openKit() error {
 		return problem.New(problem.Unsupported, "kit-external", "The node's database ran elsewhere: its backups are not Foundry's.").
 			WithMend("Restore the database with its own backups, then start a node with the kit's keys: docs/runbooks/bare-machine.md.")
 	}
-	sum := sha256.Sum256(x.o.Kit)
 	now := x.o.Clock().UTC()
-	x.r = &Recovery{Version: 1, ID: hex.EncodeToString(sum[:4]) + "-" + now.Format("20060102T150405"), Kit: x.content.Header, KitHash: hex.EncodeToString(sum[:]),
+	x.r = &Recovery{Version: 1, ID: digest[:8] + "-" + now.Format("20060102T150405"), Kit: x.content.Header, KitHash: digest,
 		Node: x.content.Node.Name, DataDir: x.o.DataDir, Program: x.o.Version, Wanted: x.o.At.UTC(), Target: x.o.Target, KEK: x.o.KEK, Started: now}
 	if x.o.At.After(now) {
 		return problem.New(problem.Invalid, "recovery-future", fmt.Sprintf("%s has not come yet.", stamp(x.o.At))).WithField("at").WithMend("Give an earlier time, in UTC, or none for the newest.")

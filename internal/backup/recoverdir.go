@@ -90,8 +90,8 @@ func (x *recovering) claim() error {
 	if x.r.done(StepEvidence) {
 		return nil
 	}
-	return setFence(dir, Fence{Since: x.r.Started, Reason: "This node is being recovered from an emergency kit, and the recovery is not finished.",
-		Mend: "Run `foundry recover --kit …` again: it goes on where it was interrupted."})
+	return setFence(dir, Fence{Since: x.r.Started, Reason: "This node is being recovered from " + x.r.source() + ", and the recovery is not finished.",
+		Mend: "Run `" + x.r.command() + "` again: it goes on where it was interrupted."})
 }
 
 // placeForKEK refuses, in production, to begin without a place for the
@@ -170,7 +170,7 @@ func (x *recovering) resumable(dir string) (*Recovery, error) {
 		return nil, problem.New(problem.Conflict, "recovery-activated", fmt.Sprintf("The data directory %s was recovered and activated on %s.", dir, stamp(before.Activated))).
 			WithField("data-dir").WithMend("Start it with `foundry up`, or choose another, empty --data-dir.")
 	case before.Kit.Set != x.r.Kit.Set || before.KitHash != x.r.KitHash:
-		return nil, other("another kit (set " + before.Kit.Set.String() + ", made " + stamp(before.Kit.Created) + ")")
+		return nil, other(before.other())
 	case !before.Wanted.Equal(x.r.Wanted):
 		return nil, other("another --at")
 	case x.o.Target != "" && before.Target != "" && before.Target != x.o.Target:

@@ -30,7 +30,7 @@ func (x *recovering) stepEvidence(_ context.Context, s *RecoveryStep) error {
 		return err
 	}
 	x.r.Evidence = path
-	if err := setFence(x.o.DataDir, Fence{Since: x.r.Started, Reason: "This node was recovered from an emergency kit, and has not been activated.",
+	if err := setFence(x.o.DataDir, Fence{Since: x.r.Started, Reason: "This node was recovered from " + x.r.source() + ", and has not been activated.",
 		Mend: "Look at what was recovered (" + path + "), then run `foundry recover --activate`."}); err != nil {
 		return err
 	}
@@ -45,7 +45,14 @@ func (r *Recovery) Timeline() string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("FOUNDRY RECOVERY %s", r.ID)
 	line("node %s, onto %s, with Foundry %s", r.Node, r.DataDir, r.Program)
-	line("kit: set %s, made %s, SHA-256 %s", r.Kit.Set, stamp(r.Kit.Created), r.KitHash)
+	if t := r.Taken; t != nil {
+		line("taken over: by %s from %s, with what it left on %s, SHA-256 %s", t.To, t.From, stamp(t.Made), r.KitHash)
+		if t.Reason != "" {
+			line("why: %s", t.Reason)
+		}
+	} else {
+		line("kit: set %s, made %s, SHA-256 %s", r.Kit.Set, stamp(r.Kit.Created), r.KitHash)
+	}
 	if r.Wanted.IsZero() {
 		line("asked for: the newest there is")
 	} else {
@@ -137,7 +144,7 @@ func Activate(_ context.Context, o ActivateOptions) (*Recovery, error) {
 		return r, liftFence(dir)
 	}
 	if !r.done(StepEvidence) {
-		return r, problem.New(problem.Conflict, "recovery-unfinished", "The recovery is not finished.").WithMend("Run `foundry recover --kit …` again: it goes on where it was interrupted.")
+		return r, problem.New(problem.Conflict, "recovery-unfinished", "The recovery is not finished.").WithMend("Run `" + r.command() + "` again: it goes on where it was interrupted.")
 	}
 	if r.Proof == nil || r.Proof.Outcome != scratch.Pass {
 		if err := unproven(r, o); err != nil {

@@ -42,7 +42,11 @@ func (x *recovering) stepKit(_ context.Context, s *RecoveryStep) error {
 		return problem.New(problem.Unavailable, "recovery-programs", "This machine lacks "+strings.Join(missing, " and ")+".").
 			WithMend("Install what the kit names, on Debian or Ubuntu: apt-get install " + strings.Join(x.content.Packages, " "))
 	}
-	s.Said = "set " + x.content.Header.Set.String() + ", made " + stamp(x.content.Header.Created) + ": " + strings.Join(x.content.Inventory(), "; ")
+	what := "set " + x.content.Header.Set.String() + ", made " + stamp(x.content.Header.Created)
+	if t := x.r.Taken; t != nil {
+		what = "what " + t.From + " left for " + t.To + " on " + stamp(t.Made)
+	}
+	s.Said = what + ": " + strings.Join(x.content.Inventory(), "; ")
 	return nil
 }
 

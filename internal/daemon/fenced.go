@@ -145,6 +145,9 @@ func (d *Daemon) enterRecovery(ctx context.Context, r *backup.Recovery) error {
 	}
 	facts := map[string]any{"kit": r.Kit.Set, "kit_made": r.Kit.Created, "target": r.Target, "label": r.Point.Label, "wanted": r.Wanted, "recovered": r.Recovered,
 		"lost_seconds": r.Lost, "proof": outcome, "started": r.Started, "finished": r.Finished, "activated": r.Activated, "notes": r.Notes}
+	if r.Taken != nil {
+		facts["taken_over"] = r.Taken
+	}
 	err := d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
 		if err := audit.Append(ctx, tx, principal.Node("recovery"), uuid.Nil, "recovery.activate", r.ID, facts); err != nil {
 			return err

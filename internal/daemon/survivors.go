@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -46,6 +48,8 @@ func splitKit(c kit.Content) (out []survivor.Part, err error) {
 			keys.Files = append(keys.Files, f)
 		case dir == "ca/":
 			authority.Files = append(authority.Files, f)
+		case dir == "backup/" && strings.HasSuffix(name, ".sealed"):
+			backups.Files = append(backups.Files, f)
 		}
 	}
 	backups.Targets, backups.Passphrases = c.Targets, c.Passphrases
@@ -70,6 +74,61 @@ func splitKit(c kit.Content) (out []survivor.Part, err error) {
 		out = append(out, survivor.Part{Name: p.name, Body: body})
 	}
 	return out, nil
+}
+
+// noteEvery is how often survivors are told how far this node has come. What
+// is noted of the database is of the last twenty minutes.
+const noteEvery = 5 * time.Minute
+
+// noteForSurvivors seals how far database and audit log have come, and how
+// often this node was started, to those who hold its bundle.
+func (d *Daemon) noteForSurvivors(ctx context.Context) error {
+	c, err := d.kitContent(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Wipe()
+	n, err := d.noted(ctx)
+	if err != nil {
+		return err
+	}
+	if c.Expected, err = json.Marshal(n); err != nil {
+		return err
+	}
+	body, err := json.Marshal(noteOf(c))
+	if err != nil {
+		return err
+	}
+	return d.custody.Note(ctx, body)
+}
+
+// longestNote bounds the files of a note: those that say most come first, and
+// of lines the newest.
+const longestNote = 48 << 10
+
+// noteOf is what of a kit's content changes by itself.
+func noteOf(c kit.Content) kit.Content {
+	out := kit.Content{Version: kit.ContentVersion, Node: c.Node, Expected: c.Expected, Audit: c.Audit}
+	left := longestNote
+	for _, want := range []func(string) bool{
+		func(p string) bool { return p == "node.json" || p == "audit/newest.json" },
+		func(p string) bool { return p == "audit/checkpoints.jsonl" },
+		func(p string) bool { return strings.HasPrefix(p, "breakglass/") },
+	} {
+		for _, f := range c.Files {
+			if !want(f.Path) {
+				continue
+			}
+			if len(f.Body) > left && strings.HasSuffix(f.Path, ".jsonl") {
+				_, f.Body, _ = bytes.Cut(f.Body[len(f.Body)-left:], []byte("\n"))
+			}
+			if len(f.Body) <= left {
+				left -= len(f.Body)
+				out.Files = append(out.Files, f)
+			}
+		}
+	}
+	return out
 }
 
 // joinKit puts the parts together again.

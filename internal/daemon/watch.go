@@ -34,6 +34,7 @@ type lookout struct {
 	window  *fleet.Window
 	tell    chan struct{} // the plan in force may be another
 	deposit chan struct{} // who takes over from this node may be another
+	told    time.Time     // when survivors were last told how far this node has come
 }
 
 // makeLookout makes what watches the fleet. Without a member there is nothing
@@ -285,8 +286,17 @@ func (d *Daemon) leaveForSurvivors(ctx context.Context) error {
 		}
 	}()
 	done, err := d.custody.Deposit(ctx, parts)
-	if err != nil || !done.Changed() {
+	if err != nil {
 		return err
+	}
+	if now := d.clock(); done.Changed() || now.Sub(d.told) >= noteEvery {
+		if err := d.noteForSurvivors(ctx); err != nil {
+			return err
+		}
+		d.told = now
+	}
+	if !done.Changed() {
+		return nil
 	}
 	d.log.Info("deposited what survivors of this node need", "sealed", done.Sealed, "withdrawn", done.Withdrawn, "absent", done.Absent)
 	for _, node := range done.Withdrawn {

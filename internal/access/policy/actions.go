@@ -248,6 +248,7 @@ var continuityRules = []rule{
 	{"fleet.drain", "take work away from a node of the fleet, or give it back", administrative, runs},
 	{"fleet.remove", "remove a node from the fleet for good", administrative, runs},
 	{"fleet.marks", "make one-way marks of what the fleet must not share with another", administrative, runs},
+	{"fleet.take-over", "recover, on the node that holds its bundle, a node that was lost", administrative | nodeAlways, runs},
 	{"fleet.snapshot", "write the fleet's store into a file of the node", 0, runs},
 
 	{"plan.read", "see the continuity plan, its findings, margins and registers", read | localAlways, platform},

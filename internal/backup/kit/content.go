@@ -115,8 +115,8 @@ func PassphraseName(target, engine string) string { return target + "/" + engine
 // mostContent bounds a kit: none is nearly so large.
 const mostContent = 32 << 20
 
-// validate refuses what a recovery must not act on.
-func (c Content) validate() error {
+// Validate refuses what a recovery must not act on.
+func (c Content) Validate() error {
 	if c.Version < 1 || c.Version > ContentVersion {
 		return problem.New(problem.Unsupported, "kit-version", fmt.Sprintf("The kit's content has version %d, and this program knows versions up to %d.", c.Version, ContentVersion)).
 			WithMend("Use Foundry " + c.Foundry + " or newer.")

@@ -103,7 +103,7 @@ func (r Recipient) Seal(c Content, now time.Time) ([]byte, error) {
 	}
 	c.Version, c.Made = ContentVersion, now.UTC().Truncate(time.Second)
 	c.Header = Header{Set: r.Set(), Created: c.Made, Fingerprint: Fingerprint(r.Public)}
-	if err := c.validate(); err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	body, err := json.Marshal(c)
@@ -169,5 +169,5 @@ func Open(file []byte, k *Key) (Content, error) {
 	if err := json.Unmarshal(body, &c); err != nil {
 		return c, damaged("its content cannot be read", err)
 	}
-	return c, c.validate()
+	return c, c.Validate()
 }

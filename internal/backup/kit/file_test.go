@@ -171,7 +171,7 @@ func TestAKitCannotWriteOutsideTheDataDirectory(t *testing.T) {
 			if _, err := (Recipient{k.Recipient(), k.Authenticator()}).Seal(c, made); err == nil {
 				t.Error("it was made")
 			}
-			if err := func() error { c.Version = 1; return c.validate() }(); err == nil {
+			if err := func() error { c.Version = 1; return c.Validate() }(); err == nil {
 				t.Error("it would be read")
 			}
 		})
@@ -181,16 +181,16 @@ func TestAKitCannotWriteOutsideTheDataDirectory(t *testing.T) {
 func TestAKitOfANewerVersionIsRefusedWithTheVersionToGet(t *testing.T) {
 	c := someContent()
 	c.Version = ContentVersion + 1
-	wantProblem(t, c.validate(), "kit-version", "", "Foundry 1.2.3")
+	wantProblem(t, c.Validate(), "kit-version", "", "Foundry 1.2.3")
 }
 
 func TestAKitNeedsItsKeys(t *testing.T) {
 	c := someContent()
 	c.Version, c.KEKs = 1, nil
-	wantProblem(t, c.validate(), "kit-no-key", "", "another kit")
+	wantProblem(t, c.Validate(), "kit-no-key", "", "another kit")
 	c = someContent()
 	c.Version, c.KEKs[0].Key = 1, []byte("short")
-	wantProblem(t, c.validate(), "kit-key", "", "another kit")
+	wantProblem(t, c.Validate(), "kit-key", "", "another kit")
 }
 
 func TestContentThatIsPrintedByMistakeShowsNothing(t *testing.T) {
@@ -234,7 +234,7 @@ func FuzzContent(f *testing.F) {
 	f.Add(body)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var c Content
-		if json.Unmarshal(body, &c) == nil && c.validate() == nil {
+		if json.Unmarshal(body, &c) == nil && c.Validate() == nil {
 			for _, f := range c.Files {
 				if strings.HasPrefix(f.Path, "/") || strings.Contains(f.Path, "..") && strings.HasPrefix(f.Path, "../") {
 					t.Fatalf("a kit would write %q", f.Path)

@@ -93,6 +93,17 @@ func (d *Desk) Remove(ctx context.Context, p principal.Principal, name string) e
 	return m.Remove(ctx, p.String(), name)
 }
 
+// TakeOver asks whether somebody may recover, on this node, what a lost one
+// left for it, and enters into the fleet's list that they do.
+func (d *Desk) TakeOver(ctx context.Context, p principal.Principal, from, reason string) error {
+	m, err := d.open(ctx, p, "fleet.take-over", from)
+	if err != nil {
+		return err
+	}
+	m.act(ctx, Act{By: p.String(), Act: "node.take-over", Target: from, Details: map[string]string{"reason": reason}})
+	return nil
+}
+
 // Taken is a snapshot that was made.
 type Taken struct {
 	Path string `json:"path"`

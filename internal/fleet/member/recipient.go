@@ -52,8 +52,10 @@ func openSealed(identity string, sealed []byte) ([]byte, error) {
 }
 
 // OpenOwn opens what was encrypted to this node's recipient.
-func (m *Member) OpenOwn(sealed []byte) ([]byte, error) {
-	identity, err := m.files.open(identityFile)
+func (m *Member) OpenOwn(sealed []byte) ([]byte, error) { return m.files.openOwn(sealed) }
+
+func (f *files) openOwn(sealed []byte) ([]byte, error) {
+	identity, err := f.open(identityFile)
 	if err != nil {
 		return nil, err
 	}

@@ -27,9 +27,16 @@ const (
 // for, in the order in which they are told.
 var Required = []string{Keys, Authority, Backups, Settings}
 
-// largest bounds a bundle: etcd takes requests up to 1.5 MiB, and several
-// bundles are put in one.
-const largest = 384 << 10
+// latest is the name of the one part that changes by itself: how far the
+// database and the audit log had come, how often the node was started.
+const latest = "latest"
+
+// largest bounds a bundle, and largestNote what changes by itself: etcd takes
+// requests up to 1.5 MiB, and several bundles are put in one.
+const (
+	largest     = 384 << 10
+	largestNote = 128 << 10
+)
 
 // Part is one thing that a survivor needs. Its body is for the one who made it.
 type Part struct {
@@ -42,9 +49,10 @@ type Part struct {
 type bundle struct {
 	From      string    `json:"from"`
 	To        string    `json:"to"`
-	Recipient string    `json:"recipient"` // it was sealed to
-	Digest    string    `json:"digest"`    // of what is inside
-	Parts     []string  `json:"parts"`     // names
+	Fleet     string    `json:"fleet,omitempty"` // id of the fleet that both are in
+	Recipient string    `json:"recipient"`       // it was sealed to
+	Digest    string    `json:"digest"`          // of what is inside
+	Parts     []string  `json:"parts"`           // names
 	Made      time.Time `json:"made"`
 	Sealed    []byte    `json:"sealed"` // by age, to the recipient
 }
@@ -54,6 +62,7 @@ type bundle struct {
 type content struct {
 	From  string `json:"from"`
 	To    string `json:"to"`
+	Fleet string `json:"fleet,omitempty"`
 	Parts []Part `json:"parts"`
 }
 
@@ -72,13 +81,13 @@ func digest(parts []Part) string {
 }
 
 // seal encrypts parts to one node's key.
-func seal(from, to, recipient string, parts []Part, now time.Time) (bundle, error) {
-	b := bundle{From: from, To: to, Recipient: recipient, Digest: digest(parts), Made: now.UTC()}
+func seal(from member.Own, to, recipient string, parts []Part, now time.Time) (bundle, error) {
+	b := bundle{From: from.Name, To: to, Fleet: from.Fleet, Recipient: recipient, Digest: digest(parts), Made: now.UTC()}
 	for _, p := range parts {
 		b.Parts = append(b.Parts, p.Name)
 	}
 	slices.Sort(b.Parts)
-	plain, err := json.Marshal(content{from, to, parts})
+	plain, err := json.Marshal(content{b.From, to, b.Fleet, parts})
 	if err != nil {
 		return b, err
 	}
@@ -87,8 +96,12 @@ func seal(from, to, recipient string, parts []Part, now time.Time) (bundle, erro
 	if err != nil {
 		return b, err
 	}
-	if len(sealed) > largest {
-		return b, problem.New(problem.TooLarge, "survivor-size", fmt.Sprintf("What a survivor of %s needs is %d KiB, over the bound of %d KiB.", from, len(sealed)>>10, largest>>10)).
+	bound := largest
+	if len(parts) == 1 && parts[0].Name == latest {
+		bound = largestNote
+	}
+	if len(sealed) > bound {
+		return b, problem.New(problem.TooLarge, "survivor-size", fmt.Sprintf("What a survivor of %s needs is %d KiB, over the bound of %d KiB.", b.From, len(sealed)>>10, bound>>10)).
 			WithMend("Look for a large file among what the configuration names.")
 	}
 	b.Sealed = sealed
@@ -113,6 +126,8 @@ func (b bundle) open(self string, unseal func([]byte) ([]byte, error)) ([]Part, 
 		return nil, wrong("it was altered", err)
 	case c.From != b.From || c.To != self:
 		return nil, wrong(fmt.Sprintf("inside it is what %s deposited for %s", c.From, c.To), nil)
+	case c.Fleet != b.Fleet:
+		return nil, wrong("inside it is what was deposited in another fleet", nil)
 	case digest(c.Parts) != b.Digest:
 		return nil, wrong("its digest is another's", nil)
 	}

@@ -32,6 +32,7 @@ type Options struct {
 // others.
 type Custody struct {
 	o     Options
+	own   member.Own
 	self  string
 	store *member.Store
 }
@@ -44,11 +45,12 @@ func New(o Options) *Custody {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Custody{o, o.Member.Name(), o.Member.Store()}
+	return &Custody{o, o.Member.Own(), o.Member.Name(), o.Member.Store()}
 }
 
 // Paths in the fleet's store.
 func bundlePath(to, from string) string { return "survivors/" + to + "/" + from }
+func notePath(to, from string) string   { return "survivors-latest/" + to + "/" + from }
 func sourcePath(from string) string     { return "survivors-of/" + from }
 func holderPath(to string) string       { return "held/" + to }
 
@@ -107,7 +109,7 @@ func (c *Custody) Deposit(ctx context.Context, parts []Part) (Deposited, error) 
 		case has && before.Digest == done.Digest && before.Recipient == peer.Recipient:
 			done.Current = append(done.Current, n.To)
 		default:
-			b, err := seal(c.self, n.To, peer.Recipient, parts, now)
+			b, err := seal(c.own, n.To, peer.Recipient, parts, now)
 			if err != nil {
 				return done, err
 			}
@@ -117,7 +119,7 @@ func (c *Custody) Deposit(ctx context.Context, parts []Part) (Deposited, error) 
 		delete(had, n.To)
 	}
 	for to := range had {
-		writes = append(writes, member.Write{Path: bundlePath(to, c.self)})
+		writes = append(writes, member.Write{Path: bundlePath(to, c.self)}, member.Write{Path: notePath(to, c.self)})
 		done.Withdrawn = append(done.Withdrawn, to)
 	}
 	slices.Sort(done.Withdrawn)
@@ -142,6 +144,25 @@ func (c *Custody) Deposit(ctx context.Context, parts []Part) (Deposited, error) 
 	}
 	_, err = c.store.PutAll(ctx, writes)
 	return done, err
+}
+
+// Note seals what changes by itself to every node that holds a bundle of this
+// one. It is no part of what makes a bundle current.
+func (c *Custody) Note(ctx context.Context, body []byte) error {
+	had, err := c.depositedBy(ctx, c.self)
+	if err != nil || len(had) == 0 {
+		return err
+	}
+	var writes []member.Write
+	for to, b := range had {
+		sealed, err := seal(c.own, to, b.Recipient, []Part{{latest, body}}, c.o.Clock())
+		if err != nil {
+			return err
+		}
+		writes = append(writes, member.Write{Path: notePath(to, c.self), Value: sealed})
+	}
+	_, err = c.store.PutAll(ctx, writes)
+	return err
 }
 
 // peers are the nodes of the fleet by name.
@@ -203,31 +224,76 @@ func (c *Custody) Look(ctx context.Context, lacks []string) error {
 	}
 	h := holding{At: c.o.Clock().UTC(), Of: map[string]held{}, Lacks: lacks}
 	keep := map[string]bool{}
+	refused := c.refused()
 	for _, e := range list {
-		var b bundle
-		if err := e.Decode(&b); err != nil {
+		from := strings.TrimPrefix(e.Path, "survivors/"+c.self+"/")
+		if why := refused[from]; why != "" {
+			h.Of[from] = held{Error: why} // and its copy goes
+			continue
+		}
+		k := kept{Seen: h.At}
+		if err := e.Decode(&k.bundle); err != nil {
 			return err
 		}
-		from := strings.TrimPrefix(e.Path, "survivors/"+c.self+"/")
-		parts, err := b.open(c.self, c.o.Member.OpenOwn)
-		if err == nil && b.From != from {
+		keep[from] = true // while it does not open, the copy beside the store may
+		parts, err := k.open(c.self, c.own.Open)
+		if err == nil && k.From != from {
 			err = problem.New(problem.Conflict, "survivor-unreadable", "It lies in the place of "+from+".")
 		}
 		if err != nil {
 			c.o.Log.Warn("what a node deposited for this one does not open", "from", from, "error", err)
 			h.Of[from] = held{Error: problem.From(err).Detail}
-			keep[from] = true // the copy beside the store may still open
 			continue
 		}
-		h.Of[from] = held{Digest: b.Digest, Parts: names(parts)}
+		h.Of[from] = held{Digest: k.Digest, Parts: names(parts)}
 		wipe(parts)
-		keep[from] = true
-		if err := c.keep(b); err != nil {
+		if err = c.beside(ctx, c.store.Get, from, &k); err != nil {
+			return err
+		}
+		if err := c.keep(k); err != nil {
 			h.Lacks = append(h.Lacks, "a copy beside the store: "+problem.From(err).Detail)
 		}
 	}
 	c.drop(keep)
 	_, err = c.store.Put(ctx, holderPath(c.self), h)
+	return err
+}
+
+// refused says why this node must not hold what others left for it, by their
+// names. A node that the plan says nothing of is not refused here: whoever
+// left the bundle withdraws it.
+func (c *Custody) refused() map[string]string {
+	out := map[string]string{}
+	for _, n := range Needs(c.o.Plan()) {
+		if n.To == c.self && n.Refused != "" {
+			out[n.From] = n.Refused
+		}
+	}
+	return out
+}
+
+// beside reads what lies beside a bundle: what changes by itself, and which
+// bundle its node says is of today.
+func (c *Custody) beside(ctx context.Context, get func(context.Context, string) (member.Entry, error), from string, k *kept) error {
+	var b bundle
+	e, err := get(ctx, notePath(c.self, from))
+	if err == nil {
+		if err = e.Decode(&b); err == nil {
+			k.Latest = &b
+		}
+	}
+	if err != nil && !errors.Is(err, member.ErrAbsent) {
+		return err
+	}
+	var said source
+	e, err = get(ctx, sourcePath(from))
+	if err == nil {
+		err = e.Decode(&said)
+	}
+	if errors.Is(err, member.ErrAbsent) {
+		err = nil
+	}
+	k.Said = said.Digest
 	return err
 }
 
@@ -246,63 +312,52 @@ func wipe(parts []Part) {
 	}
 }
 
-// Take opens what a node left for this one: from the store as a majority has
-// it, as this member has it, or from the copy beside the store, whichever
-// comes first. The caller authorises and audits it.
-func (c *Custody) Take(ctx context.Context, from string) ([]Part, time.Time, error) {
-	var b bundle
-	path := bundlePath(c.self, from)
-	e, err := c.store.Get(ctx, path)
-	if err != nil && !errors.Is(err, member.ErrAbsent) {
-		e, err = c.store.GetLocal(ctx, path)
-	}
-	if err == nil {
-		err = e.Decode(&b)
-	}
-	if err != nil {
-		if b, err = c.kept(from); err != nil {
-			return nil, time.Time{}, err
-		}
-	}
-	parts, err := b.open(c.self, c.o.Member.OpenOwn)
-	return parts, b.Made, err
-}
+func (c *Custody) file(from string) string { return fileOf(c.o.Dir, from) }
 
-func (c *Custody) file(from string) string {
-	return filepath.Join(c.o.Dir, from+".survivor")
+func fileOf(dir, from string) string { return filepath.Join(dir, from+".survivor") }
+
+// kept is a bundle as it lies beside the store, with what this node knew of it
+// when it last looked.
+type kept struct {
+	bundle
+	Latest *bundle   `json:"latest,omitempty"`
+	Seen   time.Time `json:"seen,omitzero"`  // when it was last compared with what its node says
+	Said   string    `json:"said,omitempty"` // the digest that its node then said
 }
 
 // keep writes a bundle beside the store. It is sealed to this node's key.
-func (c *Custody) keep(b bundle) error {
-	if c.o.Dir == "" || strings.ContainsAny(b.From, "/\\") || strings.HasPrefix(b.From, ".") {
+func (c *Custody) keep(k kept) error {
+	if c.o.Dir == "" || member.CheckName(k.From) != nil {
 		return nil
 	}
-	if old, err := c.kept(b.From); err == nil && old.Digest == b.Digest && old.Recipient == b.Recipient {
-		return nil
-	}
-	body, err := json.Marshal(b)
+	body, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.o.Dir, 0o700); err != nil {
 		return err
 	}
-	return durable.Replace(c.file(b.From), body, 0o600)
+	return durable.Replace(c.file(k.From), body, 0o600)
 }
 
-func (c *Custody) kept(from string) (b bundle, err error) {
-	body, err := os.ReadFile(c.file(from))
-	if errors.Is(err, fs.ErrNotExist) || c.o.Dir == "" {
-		return b, problem.New(problem.NotFound, "survivor-nothing", fmt.Sprintf("Nothing that %s left is here.", from)).
-			WithMend("See `foundry node readiness`: the plan names who takes over from whom. Otherwise recover from the emergency kit.")
+// readKept reads what lies in a directory of what a node left.
+func readKept(dir, from string) (k kept, err error) {
+	nothing := problem.New(problem.NotFound, "survivor-nothing", fmt.Sprintf("Nothing that %s left is here.", from)).
+		WithMend("See `foundry node readiness`: the plan names who takes over from whom. Otherwise recover from the emergency kit.")
+	if dir == "" || member.CheckName(from) != nil {
+		return k, nothing
+	}
+	body, err := os.ReadFile(fileOf(dir, from))
+	if errors.Is(err, fs.ErrNotExist) {
+		return k, nothing
 	}
 	if err == nil {
-		err = json.Unmarshal(body, &b)
+		err = json.Unmarshal(body, &k)
 	}
 	if err != nil {
-		return b, problem.New(problem.Internal, "survivor-file", c.file(from)+" cannot be read.").WithMend("Delete it: it is written again from the fleet's store.").Wrap(err)
+		return k, problem.New(problem.Internal, "survivor-file", fileOf(dir, from)+" cannot be read.").WithMend("Delete it: it is written again from the fleet's store.").Wrap(err)
 	}
-	return b, nil
+	return k, nil
 }
 
 // drop removes copies of what this node is no longer to hold.

@@ -84,15 +84,15 @@ func TestWhatANodeLeavesOpensOnItsSurvivorAndNowhereElse(t *testing.T) {
 	if d.Refused["node3"] == "" || d.Refused["alone"] == "" {
 		t.Errorf("the witness and the isolated node are not refused: %+v", d.Refused)
 	}
-	parts, made, err := s.of(2).Take(t.Context(), "node1")
+	got, err := s.of(2).Take(t.Context(), "node1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !made.Equal(s.now) || len(parts) != 4 || string(parts[0].Body) != "kek canary-of-the-kek" {
-		t.Errorf("%v %+v", made, parts)
+	if !got.Made.Equal(s.now) || len(got.Parts) != 4 || string(got.Parts[0].Body) != "kek canary-of-the-kek" {
+		t.Errorf("%+v", got)
 	}
-	for _, other := range []int{1, 3} {
-		if _, _, err := s.of(other).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-nothing" {
+	for other, code := range map[int]string{1: "survivor-nothing", 3: "survivor-refused"} {
+		if _, err := s.of(other).Take(t.Context(), "node1"); problem.From(err).Code != code {
 			t.Errorf("node%d: %v", other, err)
 		}
 	}
@@ -108,7 +108,9 @@ func TestWhatANodeLeavesOpensOnItsSurvivorAndNowhereElse(t *testing.T) {
 	if _, err := s.fleet.Members[2].Store().Put(t.Context(), bundlePath("node3", "node1"), b); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.of(3).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-unreadable" {
+	witness := s.of(3)
+	witness.o.Plan = func() *plan.Plan { return nil } // nor where it asks no plan
+	if _, err := witness.Take(t.Context(), "node1"); problem.From(err).Code != "survivor-unreadable" {
 		t.Errorf("the witness: %v", err)
 	}
 	if bytes.Contains(b.Sealed, []byte("canary-of-the-kek")) {
@@ -134,14 +136,14 @@ func TestABundleInAnothersPlaceDoesNotPassForIt(t *testing.T) {
 	if _, err := store.Put(t.Context(), bundlePath("node2", "node9"), b); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.of(2).Take(t.Context(), "node9"); problem.From(err).Code != "survivor-unreadable" {
+	if _, err := s.of(2).Take(t.Context(), "node9"); problem.From(err).Code != "survivor-unreadable" {
 		t.Errorf("%v", err)
 	}
 	b.From, b.Digest = "node1", strings.Repeat("0", 64)
 	if _, err := store.Put(t.Context(), bundlePath("node2", "node1"), b); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.of(2).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-unreadable" {
+	if _, err := s.of(2).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-unreadable" {
 		t.Errorf("%v", err)
 	}
 }
@@ -210,7 +212,11 @@ func TestANodeThatThePlanNoLongerNamesLosesItsBundle(t *testing.T) {
 	if _, err := os.Stat(copied); !os.IsNotExist(err) {
 		t.Errorf("the copy is still there: %v", err)
 	}
-	if _, _, err := s.of(2).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-nothing" {
+	if _, err := s.of(2).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-refused" {
+		t.Errorf("%v", err)
+	}
+	s.plan = parse(t, theThree) // whoever asks by an older plan finds nothing
+	if _, err := s.of(2).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-nothing" {
 		t.Errorf("%v", err)
 	}
 }
@@ -226,9 +232,9 @@ func TestASurvivorOpensItsBundleWithoutAMajority(t *testing.T) {
 	s.fleet.Kill(t, 2)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	parts, _, err := s.of(2).Take(ctx, "node1")
-	if err != nil || len(parts) != 4 {
-		t.Fatalf("%v %+v", err, parts)
+	got, err := s.of(2).Take(ctx, "node1")
+	if err != nil || len(got.Parts) != 4 {
+		t.Fatalf("%v %+v", err, got)
 	}
 	all, err := s.of(2).Readiness(ctx, true)
 	if err != nil || len(all) == 0 {
@@ -243,7 +249,7 @@ func TestABundleThatWouldNotFitIsRefusedWithItsSize(t *testing.T) {
 	if problem.From(err).Code != "survivor-size" {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := s.of(2).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-nothing" {
+	if _, err := s.of(2).Take(t.Context(), "node1"); problem.From(err).Code != "survivor-nothing" {
 		t.Errorf("%v", err)
 	}
 }
