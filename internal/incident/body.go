@@ -141,6 +141,7 @@ type Act struct {
 	Outcome string            `json:"outcome,omitempty"`
 	Words   string            `json:"words,omitempty"`
 	Facts   map[string]string `json:"facts,omitempty"`
+	Once    string            `json:"once,omitempty"` // what is written under one name is written once, whoever tries again
 }
 
 func (*Act) kind() Kind { return KindAct }
@@ -149,13 +150,20 @@ func (b *Act) check(s *State, _ string, _ time.Time) error {
 	if b.Act == "" {
 		return invalid("act", "An act has a name.", "Say what was done, such as service.stop.")
 	}
+	if b.Once != "" && s.Once[b.Once] != 0 {
+		return refuse("incident-act-again", "This is in the timeline already.", "Nothing has to be written.")
+	}
 	if Destructive(b.Act) {
 		return s.MayDestroy(b.Target)
 	}
 	return nil
 }
 
-func (*Act) apply(*State, *Entry) {}
+func (b *Act) apply(s *State, e *Entry) {
+	if b.Once != "" {
+		s.Once[b.Once] = e.N
+	}
+}
 
 // Note is what somebody wants to be remembered.
 type Note struct {

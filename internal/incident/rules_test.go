@@ -356,3 +356,17 @@ func TestEveryAudienceHasATemplateInEveryLanguageThatSaysAllItMust(t *testing.T)
 		}
 	}
 }
+
+func TestAnActWithANameOfItsOwnIsWrittenOnce(t *testing.T) {
+	x := outage(t, 1)
+	x.do(&Act{Act: "recovery.step", Once: "rec-1/fence/1/began"})
+	if code := x.try(&Act{Act: "recovery.step", Once: "rec-1/fence/1/began"}); code != "incident-act-again" {
+		t.Errorf("the same again: %q", code)
+	}
+	if n := x.s.Once["rec-1/fence/1/began"]; n != x.s.Head.N {
+		t.Errorf("it is entry %d, and was found at %d", x.s.Head.N, n)
+	}
+	x.do(&Act{Act: "recovery.step", Once: "rec-1/fence/1/done"})
+	x.do(&Act{Act: "service.stop"})
+	x.do(&Act{Act: "service.stop"}) // what has no name may be done again
+}

@@ -26,6 +26,7 @@ type State struct {
 	Facts     []clock.Fact       `json:"facts,omitempty"`
 	Rules     []clock.Rule       `json:"rules,omitempty"`
 	Told      map[clock.Key]bool `json:"-"` // escalations that were made
+	Once      map[string]int     `json:"-"` // acts that have a name of their own, and their entries
 	Decisions []Decided          `json:"decisions,omitempty"`
 	Assessed  []Assessed         `json:"assessments,omitempty"`
 	Isolated  []Quarantine       `json:"quarantine,omitempty"` // the latest of each node
@@ -63,7 +64,7 @@ const skew = 5 * time.Second
 // anything: the same entries give the same state on every node. Check them
 // with [Verify] first.
 func Fold(entries []Entry) *State {
-	s := &State{Phase: Detection, Mode: Real, Approvals: 1, Roles: map[Role]string{}, Told: map[clock.Key]bool{}}
+	s := &State{Phase: Detection, Mode: Real, Approvals: 1, Roles: map[Role]string{}, Told: map[clock.Key]bool{}, Once: map[string]int{}}
 	for i := range entries {
 		s.Apply(&entries[i])
 	}
