@@ -20,6 +20,7 @@ import (
 	"github.com/missionopsai/foundry/internal/console"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/fleet/member"
+	"github.com/missionopsai/foundry/internal/fleet/verdict"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
@@ -41,6 +42,8 @@ type Options struct {
 	// Passphrase asks an operator for what unlocks an age identity; may be nil.
 	Passphrase func(ctx context.Context) ([]byte, error)
 	Roles      []member.Role // of this process; empty: those of `foundry up`
+
+	rules verdict.Rules // of the fleet's judge, in tests that do not wait half a minute
 }
 
 // Daemon is a running node.

@@ -208,7 +208,7 @@ func (d *Daemon) runFleet(ctx context.Context) {
 // anchorActs brings acts into the audit log for as long as this gateway is the
 // one that does, and the database answers.
 func (d *Daemon) anchorActs(ctx context.Context, m *member.Member) {
-	term, err := m.Lead(ctx, "anchor")
+	term, err := m.Lead(ctx, anchorsActs)
 	if err != nil {
 		return
 	}

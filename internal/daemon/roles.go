@@ -187,7 +187,7 @@ func newDaemon(o Options) *Daemon {
 	d.logWatch = evidence.WatchLog(d.log.Handler())
 	d.log = slog.New(d.logWatch)
 	d.started = d.clock()
-	d.roles = o.Roles
+	d.roles, d.rules = o.Roles, o.rules
 	return d
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/fleet/probe"
 	"github.com/missionopsai/foundry/internal/fleet/survivor"
+	"github.com/missionopsai/foundry/internal/fleet/verdict"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 )
@@ -30,10 +31,12 @@ type lookout struct {
 	planned *fleet.Planned
 	watcher *fleet.Service
 	history *probe.History
+	rules   verdict.Rules
 	custody *survivor.Custody
 	window  *fleet.Window
 	tell    chan struct{} // the plan in force may be another
 	deposit chan struct{} // who takes over from this node may be another
+	left    chan struct{} // somebody left something for this node
 	told    time.Time     // when survivors were last told how far this node has come
 }
 
@@ -44,7 +47,7 @@ func (d *Daemon) makeLookout(ctx context.Context) (err error) {
 	if m == nil {
 		return nil
 	}
-	d.tell, d.deposit = make(chan struct{}, 1), make(chan struct{}, 1)
+	d.tell, d.deposit, d.left = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	d.planned = fleet.NewPlanned(m.Store(), d.log, d.planChanged)
 	if err := d.planned.Read(ctx); err != nil {
 		d.log.Warn("the plan that the fleet watches by was not read", "error", err)
@@ -56,7 +59,7 @@ func (d *Daemon) makeLookout(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.watcher, err = fleet.New(fleet.Options{Member: m, Plan: d.planned.File, Env: env, History: d.history, Look: lookBySSH, Doors: d.doors(), Log: d.log})
+	d.watcher, err = fleet.New(fleet.Options{Member: m, Plan: d.planned.File, Env: env, History: d.history, Look: lookBySSH, Doors: d.doors(), Rules: d.rules, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -155,10 +158,17 @@ func (d *Daemon) newestBackup(ctx context.Context, _ string) (probe.Backup, erro
 	return b, nil
 }
 
+// The elections of who enters what into the audit log. They are two: one whom
+// another work of this process holds is never won, and nothing would be entered.
+const (
+	anchorsActs   = "anchor"
+	anchorsLosses = "anchor-losses"
+)
+
 // anchorLosses enters what the fleet confirmed into the audit log and raises
 // the alarms, once: one gateway at a time does it for all.
 func (d *Daemon) anchorLosses(ctx context.Context) error {
-	term, err := d.Member().LeadFor(ctx, "anchor", 10*time.Second)
+	term, err := d.Member().LeadFor(ctx, anchorsLosses, 10*time.Second)
 	if err != nil {
 		return err
 	}
@@ -231,8 +241,9 @@ func (d *Daemon) runLookout(ctx context.Context) {
 	}
 	if !slices.Contains(d.Member().Roles(), member.Witness) {
 		d.running.Go(func() {
-			repeat(ctx, lookEvery, nil, "what other nodes left here was not looked at", d.lookAtWhatIsHeld, d)
+			repeat(ctx, lookEvery, d.left, "what other nodes left here was not looked at", d.lookAtWhatIsHeld, d)
 		})
+		d.running.Go(func() { d.custody.Follow(ctx, func() { kick(d.left) }) })
 	}
 }
 
