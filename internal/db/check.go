@@ -203,11 +203,14 @@ func (c Config) names() pgx.NamedArgs {
 // signIn tries each role's login once, on a connection of its own.
 func (d *DB) signIn(ctx context.Context) error {
 	for _, role := range Roles {
+		if role == Migrator && d.cfg.Find != nil {
+			continue // only where the server runs
+		}
 		pc, err := d.cfg.pool(role)
 		if err != nil {
 			return err
 		}
-		conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
+		conn, err := d.dial(ctx, pc)
 		if err != nil {
 			return unavailable(fmt.Errorf("signing in as %s: %w", role, err))
 		}

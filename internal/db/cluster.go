@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -28,6 +29,12 @@ type ClusterOptions struct {
 	Settings  map[string]string // server settings over the defaults
 	Superuser bool              // lets the bootstrap superuser sign in too: for throw-away clusters of tests
 	Archive   *Archive          // how finished WAL segments leave it; nil: they do not
+	Door      *Door             // where other nodes reach it; nil: nowhere
+	// Watchdog is how the process that ends the server after its deadline is
+	// started, which calls [Watchdog]. With it the server runs only until Until,
+	// see [Cluster.Extend].
+	Watchdog func() *exec.Cmd
+	Until    Moment
 }
 
 // Cluster is a private PostgreSQL server, started and supervised by this
@@ -39,11 +46,15 @@ type Cluster struct {
 	o    ClusterOptions
 	log  *slog.Logger
 	who  account
+	me   string // who runs this process
 	srv  server
 	at   layout
 	held *os.File
 	args []string // of the server, over its configuration file
 	life supervisor
+
+	until deadline
+	dog   *watchdog // nil: the server may run for good
 }
 
 // StartCluster makes the cluster if there is none, starts its server and waits
@@ -58,6 +69,14 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 			_ = c.held.Close()
 		}
 		return nil, err
+	}
+	if o.Watchdog != nil {
+		c.until.at.Store(int64(o.Until))
+		c.dog = &watchdog{command: o.Watchdog, log: c.log, data: c.at.data}
+		if err := c.dog.start(o.Until); err != nil {
+			_ = c.held.Close()
+			return nil, err
+		}
 	}
 	start := time.Now()
 	c.life.begin(c)
@@ -103,7 +122,8 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("finding the name of the user that runs Foundry: %w", err)
 	}
-	if err = writeSettings(c.at, c.who, me.Username, c.o); err != nil {
+	c.me = me.Username
+	if err = writeSettings(c.at, c.who, c.me, c.o); err != nil {
 		return err
 	}
 	if made == 0 {
@@ -115,7 +135,7 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if err = stopSurvivors(ctx, c.at.data); err != nil {
 		return err
 	}
-	if err = clearStaleLocks(c.at.data, c.at.run); err != nil {
+	if err = clearStaleLocks(c.at.data, c.at.run, c.at.port); err != nil {
 		return err
 	}
 	return c.refreshRoles(ctx)
@@ -162,8 +182,11 @@ func (c *Cluster) explainFirst(err error) error {
 
 // Config returns how to reach the cluster. It stays the same across restarts.
 func (c *Cluster) Config() Config {
-	return Config{DSN: "host=" + quoteDSN(c.at.run) + " port=5432 sslmode=disable dbname=" + databaseName}
+	return Config{DSN: "host=" + quoteDSN(c.at.run) + " port=" + c.at.port + " sslmode=disable dbname=" + databaseName}
 }
+
+// writeAccess writes who may come in.
+func (c *Cluster) writeAccess() error { return writeAccess(c.at, c.who, c.me, c.o) }
 
 func quoteDSN(v string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'"
@@ -178,6 +201,9 @@ func (c *Cluster) LogDir() string { return c.at.log }
 // BinDir returns where the server's programs are.
 func (c *Cluster) BinDir() string { return c.srv.dir }
 
+// Port names the server's socket, and is where it listens for other nodes.
+func (c *Cluster) Port() string { return c.at.port }
+
 // PID returns the process id of the server, 0 while it is down.
 func (c *Cluster) PID() int { return int(c.life.pid.Load()) }
 
@@ -189,6 +215,9 @@ func (c *Cluster) Restarts() int { return int(c.life.restarts.Load()) }
 // once, which loses nothing either, but the next start is longer.
 func (c *Cluster) Stop(ctx context.Context) error {
 	err := c.life.end(ctx)
+	if c.dog != nil {
+		c.dog.end()
+	}
 	if filepath.Dir(c.at.run) != c.at.dir && c.o.SocketDir == "" {
 		_ = os.Remove(c.at.run) // the short one; stays if something else is in it
 	}

@@ -51,6 +51,11 @@ type Config struct {
 	DSN   string         // connection string or URL, without user and password
 	Users map[Role]Login // a role that is absent signs in under its own name
 
+	// Find says where the server is at this moment, in the place of DSN. Nobody
+	// is the migrator that way: a schema is migrated where the server runs.
+	Find   func() (Way, error)
+	Epochs *Epochs // of a database that may have a successor; nil: it cannot
+
 	MaxConns       map[Role]int32 // absent: a default for a small server, 20 in all
 	AcquireTimeout time.Duration  // longest wait for a connection; default 2 s
 	ConnectTimeout time.Duration  // longest wait for a new connection; default 2 s
@@ -88,6 +93,9 @@ func (c Config) login(role Role) Login {
 
 // pool returns the pool configuration of a role.
 func (c Config) pool(role Role) (*pgxpool.Config, error) {
+	if c.Find != nil {
+		c.DSN = "host=nowhere.invalid dbname=" + databaseName + " sslmode=disable" // Find replaces the host
+	}
 	if err := checkDSN(c.DSN); err != nil {
 		return nil, err
 	}
@@ -112,6 +120,7 @@ func (c Config) pool(role Role) (*pgxpool.Config, error) {
 	// transact replaces a dead connection at BEGIN, and the heartbeat empties
 	// the pools when the server returns: a ping would only cost a round trip.
 	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	c.prepare(pc, role)
 	return pc, nil
 }
 

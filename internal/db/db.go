@@ -37,6 +37,10 @@ type DB struct {
 	beat   heartbeat
 	cancel context.CancelFunc
 	done   chan struct{}
+
+	found atomic.Pointer[place] // of several servers, the one that can be written
+	turn  context.CancelFunc    // ends the heartbeat's connection; guarded by mu
+	wake  chan struct{}         // ends its pause
 }
 
 // Open prepares to reach the database and starts the heartbeat that watches
@@ -56,7 +60,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 		}
 	}
 	life, cancel := context.WithCancel(context.Background())
-	d := &DB{cfg: cfg, log: log, pools: map[Role]*pgxpool.Pool{}, cancel: cancel, done: make(chan struct{})}
+	d := &DB{cfg: cfg, log: log, pools: map[Role]*pgxpool.Pool{}, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	d.state.Store(newState(false, errNeverTried))
 	d.beat.every.Store(int64(cfg.Heartbeat))
 	first := make(chan struct{})
@@ -95,6 +99,7 @@ func (d *DB) Pool(role Role) *pgxpool.Pool {
 	if err != nil {
 		panic(err) // Open checked the same configuration
 	}
+	d.follow(pc)
 	p, err := pgxpool.NewWithConfig(context.Background(), pc)
 	if err != nil {
 		panic(err) // fails only for a configuration that ParseConfig did not make

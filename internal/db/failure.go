@@ -37,6 +37,9 @@ func unavailable(cause error) error {
 	if signIn := refusedLogin(cause); signIn != nil {
 		return signIn
 	}
+	if errors.Is(cause, ErrEpoch) {
+		return problem.New(problem.Unavailable, ErrEpoch.Code, ErrEpoch.Detail).WithMend(ErrEpoch.Mend).WithRetry(2 * time.Second).Wrap(fmt.Errorf("%w: %w", ErrUnavailable, cause))
+	}
 	return problem.New(problem.Unavailable, "database-unavailable", "The database does not answer.").
 		WithMend("Try again shortly; if it lasts, see whether PostgreSQL runs and can be reached.").
 		WithRetry(2 * time.Second).Wrap(fmt.Errorf("%w: %w", ErrUnavailable, cause))

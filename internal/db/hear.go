@@ -40,7 +40,7 @@ func (d *DB) hear(ctx context.Context, channel string, fn func(payload string)) 
 	}
 	connect, cancel := context.WithTimeout(ctx, d.cfg.SilenceTimeout)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(connect, pc.ConnConfig)
+	conn, err := d.dial(connect, pc)
 	if err != nil {
 		return err
 	}

@@ -166,6 +166,8 @@ func (d *DB) watch(life context.Context, first chan struct{}) {
 		}
 		select {
 		case <-life.Done():
+		case <-d.wake:
+			pause = shortest
 		case <-time.After(pause):
 		}
 	}
@@ -180,13 +182,15 @@ func (d *DB) watchOnce(life context.Context, announce func()) (answered bool, er
 	if err != nil {
 		return false, err
 	}
+	life, over := d.turning(life)
+	defer over()
 	ctx, cancel := context.WithTimeout(life, d.cfg.SilenceTimeout)
 	defer cancel()
 	// The end of a wait for a notification is no reason to send a cancellation.
 	pc.ConnConfig.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: pg.Conn()}
 	}
-	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
+	conn, err := d.search(ctx, pc)
 	if err != nil {
 		return false, err
 	}

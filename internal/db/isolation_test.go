@@ -25,6 +25,7 @@ var shared = map[string]string{
 	"journal_rejects":   "sealed records; the application sees nothing",
 	"control_runs":      "which node runs which control of the installation, and when",
 	"evidence_signers":  "public keys of nodes",
+	"fleet_epoch":       "which node ran the database, and from when on",
 	"gateways":          "which processes of the installation live",
 	"installation_keys": "a hash of a key that is used for nothing else, and a sentence that is sealed",
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -82,6 +83,7 @@ type layout struct {
 	etc  string // configuration, written anew at every start
 	run  string // the socket, the server's, 0700
 	lock string // held by the process that supervises the server
+	port string // names the socket
 }
 
 // makeLayout makes what is missing, and explains what is in the way.
@@ -104,7 +106,12 @@ func makeLayout(o ClusterOptions, who account, log *slog.Logger) (layout, error)
 		return layout{}, err
 	}
 	l := layout{dir: dir, data: filepath.Join(dir, "data"), next: filepath.Join(dir, "data.new"),
-		log: filepath.Join(dir, "log"), etc: filepath.Join(dir, "etc"), lock: filepath.Join(dir, "lock")}
+		log: filepath.Join(dir, "log"), etc: filepath.Join(dir, "etc"), lock: filepath.Join(dir, "lock"), port: socketPort}
+	if o.Door != nil {
+		if _, l.port, err = net.SplitHostPort(o.Door.Listen); err != nil {
+			return layout{}, problem.New(problem.Invalid, "database-listen", fmt.Sprintf("%q is no address to listen at.", o.Door.Listen)).WithField("database.listen").WithMend("Write it as 10.0.0.1:8493.")
+		}
+	}
 	if err := os.Mkdir(l.etc, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return layout{}, fileProblem(l.etc, err)
 	}
@@ -171,9 +178,15 @@ func userName(uid int) string {
 
 // socketPathLimit is the longest path of a Unix socket: sun_path in unix(7)
 // has 108 bytes, one of them the terminating zero.
-const socketPathLimit = 107
+const (
+	socketPathLimit = 107
+	longestPort     = "65535"
+)
 
-const socketName = ".s.PGSQL.5432"
+// socketPort names the socket of a server that listens nowhere else.
+const socketPort = "5432"
+
+func socketName(port string) string { return ".s.PGSQL." + port }
 
 // socketDir makes the directory of the socket. A path that is too long, or
 // has a comma (which separates hosts in connection strings), is replaced by a
@@ -186,7 +199,7 @@ func socketDir(wanted, dir string, who account, log *slog.Logger) (string, error
 	if err != nil {
 		return "", err
 	}
-	if len(wanted)+1+len(socketName) <= socketPathLimit && !strings.Contains(wanted, ",") {
+	if len(wanted)+1+len(socketName(longestPort)) <= socketPathLimit && !strings.Contains(wanted, ",") {
 		return wanted, who.mkdir(wanted)
 	}
 	base := os.TempDir()

@@ -150,7 +150,7 @@ func (c *Cluster) prepareRestored(ctx context.Context) (err error) {
 	if err = waitForDeparted(ctx, c.at.data); err != nil {
 		return err
 	}
-	return clearStaleLocks(c.at.data, c.at.run)
+	return clearStaleLocks(c.at.data, c.at.run, c.at.port)
 }
 
 // Program runs one program of the server's installation as the server's user,
@@ -192,8 +192,8 @@ func RemoveRestored(ctx context.Context, dir string) error {
 	// The short socket directory of a path that is too long lies elsewhere.
 	if text, err := os.ReadFile(filepath.Join(dir, "etc", "postgresql.conf")); err == nil {
 		if run := settingOf(string(text), "unix_socket_directories"); run != "" && filepath.Dir(run) != dir {
-			_ = os.Remove(filepath.Join(run, socketName))
-			_ = os.Remove(filepath.Join(run, socketName+".lock"))
+			_ = os.Remove(filepath.Join(run, socketName(socketPort)))
+			_ = os.Remove(filepath.Join(run, socketName(socketPort)+".lock"))
 			_ = os.Remove(run)
 		}
 	}

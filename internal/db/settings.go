@@ -20,7 +20,7 @@ const databaseName = "foundry"
 func serverSettings(l layout) map[string]string {
 	return map[string]string{
 		"listen_addresses":        "",
-		"port":                    "5432", // only names the socket
+		"port":                    l.port, // only names the socket, unless there is a door
 		"unix_socket_directories": l.run,
 		"unix_socket_permissions": "0700",
 		"hba_file":                filepath.Join(l.etc, "pg_hba.conf"),
@@ -72,12 +72,28 @@ func serverSettings(l layout) map[string]string {
 func writeSettings(l layout, who account, osUser string, o ClusterOptions) error {
 	settings := serverSettings(l)
 	maps.Copy(settings, o.Archive.settings(l.data))
+	outside, err := o.Door.settings(l)
+	if err != nil {
+		return err
+	}
+	maps.Copy(settings, outside)
+	if err := o.Door.place(l, who); err != nil {
+		return err
+	}
 	maps.Copy(settings, o.Settings)
 	var conf strings.Builder
 	conf.WriteString("# Written by Foundry at every start: changes here are lost.\n")
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&conf, "%s = '%s'\n", name, quoteSetting(settings[name]))
 	}
+	if err := replaceFile(filepath.Join(l.etc, "postgresql.conf"), conf.String(), who.gid); err != nil {
+		return err
+	}
+	return writeAccess(l, who, osUser, o)
+}
+
+// writeAccess writes who may come in.
+func writeAccess(l layout, who account, osUser string, o ClusterOptions) error {
 	var ident strings.Builder
 	names := []string{}
 	for _, role := range Roles {
@@ -90,12 +106,15 @@ func writeSettings(l layout, who account, osUser string, o ClusterOptions) error
 		hba += "local all " + superuser + " reject\n"
 	}
 	hba += fmt.Sprintf("local %s %s peer map=foundry\nlocal all %s reject\n", MaintenanceDatabase, Backup, Backup)
-	hba += "local all all peer map=foundry\n"
+	hba += "local all all peer map=foundry\n" + o.Door.hba()
 	for _, name := range names {
 		fmt.Fprintf(&ident, "foundry \"%s\" %s\n", osUser, name)
 	}
 	fmt.Fprintf(&ident, "foundry \"%s\" %s\n", who.name, Backup)
-	for name, text := range map[string]string{"postgresql.conf": conf.String(), "pg_hba.conf": hba, "pg_ident.conf": ident.String()} {
+	if o.Door != nil {
+		ident.WriteString(o.Door.ident())
+	}
+	for name, text := range map[string]string{"pg_hba.conf": hba, "pg_ident.conf": ident.String()} {
 		if err := replaceFile(filepath.Join(l.etc, name), text, who.gid); err != nil {
 			return err
 		}

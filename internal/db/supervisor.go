@@ -52,6 +52,9 @@ func (s *supervisor) run() {
 	defer close(s.done)
 	backoff := shortestBackoff
 	for {
+		if !s.permitted() {
+			return
+		}
 		started := time.Now()
 		out, err := s.serve(started)
 		if s.quitting() {
@@ -82,6 +85,25 @@ func (s *supervisor) run() {
 		cancel()
 		s.restarts.Add(1)
 	}
+}
+
+// permitted waits until the server may run: not after its deadline, until that
+// is moved. False: the cluster is to stop.
+func (s *supervisor) permitted() bool {
+	if s.c.mayRun() {
+		return !s.quitting()
+	}
+	s.c.log.Warn("the database stays down: this node's time as the fleet's primary is over")
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for !s.c.mayRun() {
+		select {
+		case <-s.quit:
+			return false
+		case <-tick.C:
+		}
+	}
+	return !s.quitting()
 }
 
 // serve runs the server once, to its end, and returns what it wrote.

@@ -134,11 +134,11 @@ func waitForDeparted(ctx context.Context, data string) error {
 // because the container's first process reaps none. The caller holds the lock
 // of the cluster and has stopped what worked in the data directory. A file
 // whose process is gone altogether is PostgreSQL's to judge.
-func clearStaleLocks(data, run string) error {
+func clearStaleLocks(data, run, port string) error {
 	if _, err := os.Stat("/proc/self/exe"); err != nil {
 		return nil // nobody can say who works in the data directory
 	}
-	for _, path := range []string{filepath.Join(data, "postmaster.pid"), filepath.Join(run, socketName+".lock")} {
+	for _, path := range []string{filepath.Join(data, "postmaster.pid"), filepath.Join(run, socketName(port)+".lock")} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			continue

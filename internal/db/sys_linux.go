@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // attributes makes a child that dies with this process: the kernel sends the
@@ -86,4 +88,13 @@ func departedServers(data string) []int {
 		pids = append(pids, pid)
 	}
 	return pids
+}
+
+// sinceBoot is the clock that goes on while the machine sleeps.
+func sinceBoot() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(err) // fails only for a clock that the kernel does not know
+	}
+	return ts.Nano()
 }

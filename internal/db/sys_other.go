@@ -2,7 +2,10 @@
 
 package db
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 // Only Linux can tie the life of a child to its parent's. Elsewhere a server
 // that outlives a killed Foundry is found by its postmaster.pid at the next start.
@@ -17,3 +20,8 @@ func (a account) attributes() *syscall.SysProcAttr {
 func serverProcesses(string) []int { return nil }
 
 func departedServers(string) []int { return nil }
+
+var begun = time.Now()
+
+// sinceBoot is time that no change of the clock moves.
+func sinceBoot() int64 { return int64(time.Since(begun)) + 1 }

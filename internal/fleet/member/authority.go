@@ -219,11 +219,11 @@ func CheckName(name string) error {
 // CheckRoles says whether a node may have these roles.
 func CheckRoles(roles []Role) error {
 	if len(roles) == 0 {
-		return problem.New(problem.Invalid, "node-roles", "A node has at least one role.").WithField("roles").WithMend("Choose of gateway, fleet, inference and witness.")
+		return problem.New(problem.Invalid, "node-roles", "A node has at least one role.").WithField("roles").WithMend("Choose of gateway, fleet, database, inference and witness.")
 	}
 	for _, r := range roles {
-		if !slices.Contains([]Role{Gateway, Fleet, Inference, Witness}, r) {
-			return problem.New(problem.Invalid, "node-roles", fmt.Sprintf("%q is not a role.", r)).WithField("roles").WithMend("Choose of gateway, fleet, inference and witness.")
+		if !slices.Contains([]Role{Gateway, Fleet, Inference, Witness, Database}, r) {
+			return problem.New(problem.Invalid, "node-roles", fmt.Sprintf("%q is not a role.", r)).WithField("roles").WithMend("Choose of gateway, fleet, database, inference and witness.")
 		}
 	}
 	if slices.Contains(roles, Witness) && len(slices.Compact(slices.Sorted(slices.Values(roles)))) > 1 {

@@ -30,6 +30,7 @@ const (
 	Fleet     Role = "fleet"     // votes, probes, recovers, issues certificates
 	Inference Role = "inference" // stands in front of models
 	Witness   Role = "witness"   // votes and probes, and holds no material to recover with
+	Database  Role = "database"  // may run the fleet's own database
 )
 
 // Votes says whether a node with these roles keeps a copy and votes.

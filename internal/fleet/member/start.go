@@ -160,6 +160,14 @@ func (m *Member) identify() error {
 			WithMend("Write fleet: {name: " + r.Name + "}, or remove the node from the fleet and invite it under the new name.")
 	}
 	m.o.Name = r.Name
+	if slices.Contains(m.o.Roles, Database) && slices.Contains(r.Roles, Fleet) && !slices.Contains(r.Roles, Database) {
+		// A node that holds the key of the fleet's authority needs nobody's
+		// invitation to run the database; a founder was never invited at all.
+		r.Roles = append(slices.Clone(r.Roles), Database)
+		if err := m.files.update(func(to *record) { to.Roles = r.Roles }); err != nil {
+			return err
+		}
+	}
 	for _, role := range m.o.Roles {
 		if !slices.Contains(r.Roles, role) {
 			return problem.New(problem.Denied, "node-role", fmt.Sprintf("This node was not invited with the role %s.", role)).WithField("role").
