@@ -129,3 +129,31 @@ func (h *Held) note(own member.Own, k kept, doubt func(string, ...any)) {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// Follow calls told whenever somebody left something for this node, until ctx
+// ends: what is not opened is not known to open.
+func (c *Custody) Follow(ctx context.Context, told func()) {
+	for ctx.Err() == nil {
+		one, cancel := context.WithCancel(ctx)
+		left, noted := c.store.Watch(one, "survivors/"+c.self+"/", 0), c.store.Watch(one, "survivors-latest/"+c.self+"/", 0)
+		for open := true; open; {
+			var e member.Event
+			select {
+			case e, open = <-left:
+			case e, open = <-noted:
+			}
+			if open = open && e.Err == nil; open {
+				told()
+			}
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(followAgain):
+		}
+		told() // what came meanwhile
+	}
+}
+
+// followAgain is how soon a watch that ended is begun again.
+const followAgain = 3 * time.Second
