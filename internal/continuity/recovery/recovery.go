@@ -53,7 +53,8 @@ type Run struct {
 	Started  time.Time     `json:"started_at"`
 	Reign    []Reign       `json:"leaders,omitempty"` // who led it, in their order
 	Steps    []StepState   `json:"steps"`
-	Serial   int64         `json:"serial"` // rises with everything that begins or ends
+	Serial   int64         `json:"serial"`             // rises with everything that begins or ends
+	Restored []string      `json:"restored,omitempty"` // functions that are back
 	Newer    string        `json:"newer_plan,omitempty"`
 	Trouble  string        `json:"trouble,omitempty"` // why nothing can be done at all
 	Abandon  *Saying       `json:"abandon,omitempty"` // somebody wants it to end
@@ -75,6 +76,7 @@ type StepState struct {
 	State    State           `json:"state"`
 	Words    string          `json:"words,omitempty"`
 	Attempt  int             `json:"attempt,omitempty"` // the latest; from 1
+	Round    int             `json:"round,omitempty"`   // rises when it is tried again: what was approved before counts no more
 	Epoch    int64           `json:"epoch,omitempty"`   // under which it began
 	Began    time.Time       `json:"began_at,omitzero"`
 	Ended    time.Time       `json:"ended_at,omitzero"`
@@ -85,6 +87,7 @@ type StepState struct {
 	Need     *Need           `json:"need,omitempty"`
 	Said     []Saying        `json:"said,omitempty"`
 	Heard    int             `json:"heard,omitempty"` // how many of Said are answered
+	Entry    int             `json:"entry,omitempty"` // of the timeline, that says how it ended
 	Progress *order.Progress `json:"progress,omitempty"`
 }
 
@@ -176,7 +179,8 @@ type Saying struct {
 	Person   string            `json:"person,omitempty"` // of the plan, where that is known
 	At       time.Time         `json:"at"`
 	Attempt  int               `json:"attempt"` // of the step, when it was said
-	Entry    int               `json:"entry"`   // of the timeline
+	Round    int               `json:"round,omitempty"`
+	Entry    int               `json:"entry"` // of the timeline
 	Words    string            `json:"words,omitempty"`
 	Evidence []string          `json:"evidence,omitempty"`
 	Facts    map[string]string `json:"facts,omitempty"`
@@ -264,6 +268,10 @@ type Doer struct {
 	Destroys func(ctx context.Context, t Task) (bool, string, error)
 
 	// Again says that an attempt which another leader began may be done again
-	// without a look.
+	// without a look: its effect is the same as of once. What is done by an
+	// order is.
 	Again bool
+
+	// Patient says that Do waits for people, for as long as it takes them.
+	Patient bool
 }
