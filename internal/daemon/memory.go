@@ -20,16 +20,28 @@ import (
 // starts, so nearly all of the program is mapped, and serving uses a third.
 func (d *Daemon) settle() {
 	debug.FreeOSMemory()
+	dropPages(ownPages())
+}
+
+// ownPages are the mappings of this program that can be given back; none where
+// there is no /proc.
+func ownPages() []mapping {
 	maps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
-		return // not Linux, or no /proc: it stays as it is
+		return nil
 	}
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return
+		return nil
 	}
-	for _, m := range programPages(maps, program) {
-		// A mapped file comes back on the next access; madvise(2), MADV_DONTNEED.
+	return programPages(maps, program)
+}
+
+// dropPages gives pages of the program back. They stay in the kernel's cache,
+// and are mapped again, sixteen at a time, when they are used; madvise(2),
+// MADV_DONTNEED.
+func dropPages(program []mapping) {
+	for _, m := range program {
 		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, m.from, m.to-m.from, syscall.MADV_DONTNEED)
 	}
 }
@@ -71,20 +83,28 @@ func memoryLimit(live uint64) int64 {
 	return int64(max(leastMemory, live*2))
 }
 
-// holdMemory keeps the soft limit of memory where the load needs it. Whoever
-// sets GOMEMLIMIT keeps that.
+// dropEvery is how often pages of the program are given back, in seconds. What
+// a page of the console, a control or a backup touched once would stay mapped
+// for good: 42 MiB instead of 34 under load. Coming back costs about a
+// millisecond of processor time in all.
+const dropEvery = 10
+
+// holdMemory keeps the soft limit of memory where the load needs it, unless
+// GOMEMLIMIT was set, and the pages of the program to those in use.
 func holdMemory(ctx context.Context) {
-	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
-		return
+	limited := debug.SetMemoryLimit(-1) != math.MaxInt64
+	if !limited {
+		defer debug.SetMemoryLimit(math.MaxInt64)
 	}
-	defer debug.SetMemoryLimit(math.MaxInt64)
+	program := ownPages()
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for last := int64(0); ; {
+	last := int64(0)
+	for n := 1; ; n++ {
 		metrics.Read(live)
 		// SetMemoryLimit stops the world for a moment: only where it matters.
-		if limit := memoryLimit(live[0].Value.Uint64()); limit > last || limit < last-last/8 {
+		if limit := memoryLimit(live[0].Value.Uint64()); !limited && (limit > last || limit < last-last/8) {
 			debug.SetMemoryLimit(limit)
 			last = limit
 		}
@@ -92,6 +112,9 @@ func holdMemory(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if n%dropEvery == 0 {
+				dropPages(program)
+			}
 		}
 	}
 }

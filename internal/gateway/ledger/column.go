@@ -29,7 +29,7 @@ const arrayHeader = 20
 
 func (c *column) reset() {
 	if cap(c.buf) < arrayHeader {
-		c.buf = make([]byte, 0, 4096)
+		c.buf = make([]byte, 0, 64) // most tables of a batch have no rows, and their columns stay as they are
 	}
 	c.buf, c.n, c.nulls = c.buf[:arrayHeader], 0, false
 }

@@ -259,7 +259,14 @@ func readable(oid uint32, v []byte) string {
 	return string(v)
 }
 
-const checkStep = 5000
+// checkStep is how many rows are in memory at once, about 1 kB each; mostHashes
+// bounds the batches that are, about 100 bytes for each of their rows: a node
+// checks while it answers.
+const (
+	checkStep   = 1000
+	mostBatches = 32
+	mostHashes  = 25_000
+)
 
 // Check compares every row with the batch that stored it, and every batch's
 // hashes with its root; that its root is the one in the tree is the audit
@@ -395,6 +402,14 @@ func (c *checker) batch(ctx context.Context, node, boot, seq int64) (*kept, erro
 	if err != nil || k == nil {
 		return nil, err
 	}
-	c.cache = append([]*kept{k}, c.cache[:min(len(c.cache), 31)]...)
+	c.cache = slices.Insert(c.cache, 0, k)
+	held := 0
+	for i, k := range c.cache {
+		if held += len(k.hashes); i > 0 && (i >= mostBatches || held > mostHashes) {
+			clear(c.cache[i:])
+			c.cache = c.cache[:i]
+			break
+		}
+	}
 	return k, nil
 }

@@ -29,7 +29,7 @@ type ShipperOptions struct {
 	// nil is journal.Release.
 	Release func(journal.Position) error
 
-	BatchEvents int           // at most; default 5000
+	BatchEvents int           // at most; default 2500
 	Gather      time.Duration // between batches under load; default 1 s
 	GatherIdle  time.Duration // from the first event to its batch otherwise; default 200 ms
 }
@@ -91,7 +91,7 @@ func NewShipper(j *journal.Journal, d *db.DB, o ShipperOptions) *Shipper {
 		o.Release = j.Release
 	}
 	if o.BatchEvents <= 0 {
-		o.BatchEvents = 5000
+		o.BatchEvents = 2500
 	}
 	if o.Gather <= 0 {
 		o.Gather = time.Second
