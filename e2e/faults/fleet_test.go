@@ -6,10 +6,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +29,8 @@ type machine struct {
 	name string
 	dir  string
 
+	roles string // of its process
+
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -42,22 +44,10 @@ func newFleet(t testing.TB, size int) (*network, []*machine) {
 	n := newNetwork(t, size)
 	var all []*machine
 	for i := 1; i <= size; i++ {
-		m := &machine{t: t, net: n, i: i, name: fmt.Sprint("node-", i), dir: tempDir(t), log: &logBuffer{}}
-		at := n.address(i)
-		text := fmt.Sprintf("data_dir: %s/d\nfleet:\n  name: %s\n  listen: {peers: %q, clients: %q, join: %q}\n", m.dir, m.name, at+":8490", at+":8491", at+":8492")
-		if err := os.WriteFile(filepath.Join(m.dir, "node.yaml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			m.kill()
-			if t.Failed() {
-				t.Logf("the log of %s:\n%s", m.name, m.log.tail(3000))
-			}
-		})
+		m := newMachine(t, n, i, fmt.Sprint("node-", i), "fleet", "")
 		all = append(all, m)
 		if i > 1 {
-			token := strings.Fields(all[0].say("node", "invite", m.name, "--roles", "fleet"))[0]
-			m.say("node", "join", token, "--config", filepath.Join(m.dir, "node.yaml"))
+			m.join(all[0])
 		}
 		m.start()
 	}
@@ -67,15 +57,50 @@ func newFleet(t testing.TB, size int) (*network, []*machine) {
 	return n, all
 }
 
+// newMachine prepares a node that start starts; more is configuration.
+func newMachine(t testing.TB, n *network, i int, name, roles, more string) *machine {
+	t.Helper()
+	m := &machine{t: t, net: n, i: i, name: name, dir: tempDir(t), roles: roles, log: &logBuffer{}}
+	at := n.address(i)
+	text := fmt.Sprintf("data_dir: %s/d\nfleet:\n  name: %s\n  listen: {peers: %q, clients: %q, join: %q}\n%s", m.dir, m.name, at+":8490", at+":8491", at+":8492", more)
+	if err := os.WriteFile(filepath.Join(m.dir, "node.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.kill()
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", m.name, m.log.tail(3000))
+		}
+	})
+	return m
+}
+
+// join makes it a node of another's fleet.
+func (m *machine) join(of *machine) {
+	m.t.Helper()
+	token := strings.Fields(of.say("node", "invite", m.name, "--roles", m.roles))[0]
+	m.say("node", "join", token, "--config", filepath.Join(m.dir, "node.yaml"))
+}
+
 func (m *machine) start() {
 	m.t.Helper()
-	cmd := m.net.on(m.i, binary, "serve", "--config", filepath.Join(m.dir, "node.yaml"), "--role", "fleet", "--json")
+	cmd := m.net.on(m.i, binary, "serve", "--config", filepath.Join(m.dir, "node.yaml"), "--role", m.roles, "--json")
 	cmd.Stderr = m.log
-	if err := cmd.Start(); err != nil {
+	// A test that dies takes the node with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	exited, started := make(chan struct{}), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // Pdeathsig is about the thread that started the process
+		defer close(exited)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		m.t.Fatal(err)
 	}
-	exited := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(exited) }()
 	m.mu.Lock()
 	m.cmd, m.exited = cmd, exited
 	m.mu.Unlock()
@@ -90,6 +115,16 @@ func (m *machine) kill() {
 	if cmd != nil {
 		_ = cmd.Process.Signal(syscall.SIGKILL)
 		<-exited
+	}
+}
+
+// signal stops the process and has it go on; the network does not notice.
+func (m *machine) signal(sig syscall.Signal) {
+	m.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.cmd.Process.Signal(sig); err != nil {
+		m.t.Fatalf("%s gets %s: %v", m.name, sig, err)
 	}
 }
 
@@ -240,74 +275,6 @@ func TestAOneWayCableLosesNobody(t *testing.T) {
 	for _, m := range all {
 		m.until("all of them again", func(p fleet.Picture) bool { return p.Majority && m.fine(p, all...) })
 	}
-}
-
-// Over and over one of three is killed or cut off, both ways or one way. Who
-// is up and reached by the others is never lost, one node at most leads at an
-// epoch, and epochs only rise. FOUNDRY_SOAK says for how long: thirty minutes
-// are `FOUNDRY_SOAK=30m`.
-func TestAFleetIsKilledAndCutOverAndOver(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes minutes")
-	}
-	t.Parallel()
-	for_, err := time.ParseDuration(os.Getenv("FOUNDRY_SOAK"))
-	if err != nil {
-		for_ = 3 * time.Minute
-	}
-	n, all := newFleet(t, 3)
-	watch := newInvariants(t)
-	rounds := map[string]int{}
-	for end := time.Now().Add(for_); time.Now().Before(end) && !t.Failed(); {
-		victim := all[rand.N(len(all))]
-		other := all[(victim.i+rand.N(len(all)-1))%len(all)]
-		others := slices.DeleteFunc(slices.Clone(all), func(m *machine) bool { return m == victim })
-		what := []string{"killed", "cut off", "one way"}[rand.N(3)]
-		rounds[what]++
-		hold := time.Duration(2+rand.N(12)) * time.Second
-		if rand.N(4) == 0 {
-			hold = 40 * time.Second // long enough to be confirmed
-		}
-		switch what {
-		case "killed":
-			victim.kill()
-		case "cut off":
-			n.isolate(victim.i)
-		case "one way":
-			n.drop(victim.i, other.i)
-		}
-		for until := time.Now().Add(hold); time.Now().Before(until); pass(500 * time.Millisecond) {
-			for _, m := range others {
-				p, ok := m.picture()
-				if !ok {
-					t.Errorf("%s does not answer while %s is %s", m.name, victim.name, what)
-					continue
-				}
-				watch.sees(p)
-				for _, o := range others {
-					if s := stateOf(p, o.name); s == verdict.Lost {
-						t.Errorf("%s is lost while %s was %s: %s", o.name, victim.name, what, sketch(p))
-					}
-				}
-				if what == "one way" && stateOf(p, victim.name) == verdict.Lost {
-					t.Errorf("%s is lost though it can be heard: %s", victim.name, sketch(p))
-				}
-			}
-		}
-		n.healAll()
-		if what == "killed" {
-			victim.start()
-		}
-		for _, m := range all {
-			p := m.until("a majority again", func(p fleet.Picture) bool { return p.Majority && p.Leader != "" })
-			watch.sees(p)
-		}
-		// Losses end slowly: the next round begins when nobody is lost.
-		all[0].until("that nobody is lost", func(p fleet.Picture) bool {
-			return !slices.ContainsFunc(p.Nodes, func(v fleet.NodeView) bool { return v.Verdict.State == verdict.Lost })
-		})
-	}
-	t.Logf("%v, epochs up to %d", rounds, watch.highest)
 }
 
 // invariants hold what every picture must agree with.

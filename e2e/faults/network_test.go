@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // network is some machines on one router, each a network namespace of its own
@@ -78,6 +81,31 @@ func (n *network) on(i int, name string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", n.space(i), name}, args...)...)
 }
 
+// inside does something on machine i in this process: sockets that f opens, in
+// its own goroutine, are of that machine for good.
+func (n *network) inside(i int, f func() error) error {
+	runtime.LockOSThread()
+	here, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+	if err != nil {
+		return err
+	}
+	defer here.Close()
+	there, err := os.Open("/run/netns/" + n.space(i))
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	done := f()
+	if err := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err // the thread stays locked, and ends with its goroutine
+	}
+	runtime.UnlockOSThread()
+	return done
+}
+
 // drop loses every packet from one machine to another; the way back stays.
 func (n *network) drop(from, to int) {
 	n.mu.Lock()
@@ -102,6 +130,16 @@ func (n *network) heal(from, to int) {
 func (n *network) isolate(i int) {
 	for other := 1; other <= n.size; other++ {
 		if other != i {
+			n.drop(i, other)
+			n.drop(other, i)
+		}
+	}
+}
+
+// part cuts every cable between two groups of machines, both ways.
+func (n *network) part(some, others []int) {
+	for _, i := range some {
+		for _, other := range others {
 			n.drop(i, other)
 			n.drop(other, i)
 		}
