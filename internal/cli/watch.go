@@ -87,6 +87,7 @@ func pictureInWords(w io.Writer, p fleet.Picture) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", name, stateWord(n.Verdict), sinceWord(n.Verdict), n.Verdict.Words)
 	}
+	defer outsideInWords(w, p)
 	if len(p.Functions) == 0 {
 		fmt.Fprintln(w, "\nNo plan in force names functions to watch.")
 		return
@@ -104,6 +105,21 @@ func pictureInWords(w io.Writer, p fleet.Picture) {
 			is, why = "not watched", "the plan gives it no probes"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Name, is, sinceWord(f.Verdict), worked, why)
+	}
+}
+
+// outsideInWords shows what is seen of other fleets, which count nothing of it.
+func outsideInWords(w io.Writer, p fleet.Picture) {
+	if len(p.Outside) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nOTHER FLEET\tFROM OUTSIDE\tSINCE\tWHY")
+	for _, o := range p.Outside {
+		is, why := stateWord(o.Verdict), o.Verdict.Words
+		if !o.Looked {
+			is, why = "not watched", "no node looks at it yet"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", o.Name, is, sinceWord(o.Verdict), why)
 	}
 }
 

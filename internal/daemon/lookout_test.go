@@ -145,6 +145,7 @@ func entry(t *testing.T, d *Daemon, act, target string) (actor string, details m
 	return actor, details
 }
 
+// alarms are those that were raised, with how often.
 func alarms(t *testing.T, d *Daemon) (out []string) {
 	t.Helper()
 	all, err := notify.Alarms(t.Context(), d.db, 100)
@@ -157,6 +158,8 @@ func alarms(t *testing.T, d *Daemon) (out []string) {
 	return out
 }
 
+// Beside its own functions this fleet looks at another one, whose endpoints end
+// with the shop's here.
 const watched = `version: 1
 organisation: {name: Demo, owner: anna, country: FI}
 people: [{name: anna}]
@@ -172,7 +175,13 @@ functions:
     mtd: 1 day
     rto: 4h
     host: [one]
-%s`
+%s
+watches:
+  - name: Nightingale 1
+    probes:
+      - {name: page, kind: https, target: "https://%[1]s/", every: 1s, from: [one]}
+      - {name: port, kind: tcp, target: "%[2]s", every: 1s, from: [one]}
+`
 
 // What the fleet confirms is entered and told whoever else enters acts of the
 // fleet: the acts of the membership come first here, and went on to hold the
@@ -212,6 +221,18 @@ func TestAConfirmedLossIsEnteredWithItsSignalsAndAlarmedAndSoIsItsEnd(t *testing
 	if got := alarms(t, d); !slices.Contains(got, "fleet-lost critical 1") {
 		t.Errorf("%q", got)
 	}
+	// The other fleet's loss is told as seen from outside, and counts as
+	// nothing of this one.
+	other := verdict.Outside("Nightingale 1")
+	if _, seen := entry(t, d, "fleet.outside.lost", other); seen["state"] != "lost" {
+		t.Errorf("entered %v", seen)
+	}
+	if got := alarms(t, d); !slices.Contains(got, "outside-nightingale-1 critical 1") {
+		t.Errorf("%q", got)
+	}
+	if p := d.watcher.Picture(); len(p.Outside) != 1 || p.Outside[0].Name != "Nightingale 1" || p.Outside[0].Verdict.State != verdict.Lost || len(p.Functions) != 2 || slices.Contains(d.functionsDown(), "Nightingale 1") {
+		t.Errorf("%+v", p)
+	}
 	shop.up()
 	defer func() { shop.down() }()
 	if _, back := entry(t, d, "fleet.back", subject); back["id"] == lost["id"] || back["state"] == "lost" {
@@ -220,6 +241,7 @@ func TestAConfirmedLossIsEnteredWithItsSignalsAndAlarmedAndSoIsItsEnd(t *testing
 	if got := alarms(t, d); !slices.Contains(got, "fleet-lost critical 1") {
 		t.Errorf("the end of a loss is alarmed too: %q", got)
 	}
+	entry(t, d, "fleet.outside.back", other)
 	membertest.Await(t, "nothing is left to be entered", func(ctx context.Context) bool {
 		left, err := d.watcher.Confirmed(ctx)
 		return err == nil && len(left) == 0

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -192,9 +193,13 @@ func (d *Daemon) anchorLosses(ctx context.Context) error {
 // anchorLoss enters a confirmed loss, or its end, into the audit log, and
 // raises its alarm with it.
 func (d *Daemon) anchorLoss(ctx context.Context, c fleet.Confirmed) error {
-	act := "fleet.lost"
+	act, alarm := "fleet.lost", "fleet-lost"
 	if c.Ended {
 		act = "fleet.back"
+	}
+	other, outside := verdict.IsOutside(c.Verdict.Subject)
+	if outside {
+		act = strings.Replace(act, ".", ".outside.", 1)
 	}
 	signals := make([]map[string]any, 0, len(c.Verdict.For))
 	for _, o := range c.Verdict.For {
@@ -205,10 +210,30 @@ func (d *Daemon) anchorLoss(ctx context.Context, c fleet.Confirmed) error {
 		if err := audit.Append(ctx, tx, principal.Node("fleet"), uuid.Nil, act, c.Verdict.Subject, details); err != nil || c.Ended {
 			return err
 		}
-		_, err := d.outbox.Alarm(ctx, tx, notify.Critical, "fleet-lost", uuid.Nil, map[string]string{
-			"lost": c.Verdict.Subject, "why": c.Verdict.Words, "since": c.Verdict.Since.UTC().Format(time.RFC3339), "next": "foundry fleet status"})
+		facts := map[string]string{"lost": c.Verdict.Subject, "why": c.Verdict.Words, "since": c.Verdict.Since.UTC().Format(time.RFC3339), "next": "foundry fleet status"}
+		if outside {
+			alarm = outsideAlarm(other)
+			facts["lost"] = "seen from outside: the fleet " + other + " does not answer"
+			facts["next"] = "Tell its people: they may not know. Nothing of this fleet is concerned, and nothing follows from it there."
+		}
+		_, err := d.outbox.Alarm(ctx, tx, notify.Critical, alarm, uuid.Nil, facts)
 		return err
 	})
+}
+
+// outsideAlarm is the code of the alarm about another fleet: each has its own,
+// so that one that is away does not keep another's alarm back.
+func outsideAlarm(name string) string {
+	code := strings.Trim(strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, name), "-")
+	return strings.TrimRight("outside-"+code[:min(len(code), 48)], "-")
 }
 
 const (

@@ -21,6 +21,7 @@ type Picture struct {
 	Known     time.Time      `json:"known,omitzero"` // when a majority was last heard; what the fleet holds is not newer
 	Nodes     []NodeView     `json:"nodes"`
 	Functions []FunctionView `json:"functions"`
+	Outside   []OutsideView  `json:"outside,omitempty"`
 }
 
 // NodeView is one node.
@@ -59,6 +60,14 @@ type FunctionView struct {
 	Budget   *probe.Budget   `json:"budget,omitempty"`
 }
 
+// OutsideView is another fleet, as this one sees it from outside.
+type OutsideView struct {
+	Name    string          `json:"name"`
+	Title   string          `json:"title,omitempty"`
+	Verdict verdict.Verdict `json:"verdict"`
+	Looked  bool            `json:"looked"`
+}
+
 // month is what the uptime of a function is shown over.
 const month = 30 * 24 * time.Hour
 
@@ -84,6 +93,10 @@ func (s *Service) Picture() Picture {
 	s.mu.Unlock()
 	slices.SortFunc(p.Nodes, func(a, b NodeView) int { return strings.Compare(a.Name, b.Name) })
 	for _, sub := range subjects {
+		if name, ok := verdict.IsOutside(sub.Name); ok {
+			p.Outside = append(p.Outside, s.outsideView(name, views[sub.Name], looked[sub.Name]))
+			continue
+		}
 		p.Functions = append(p.Functions, s.functionView(sub, views[sub.Name], looked[sub.Name], now))
 	}
 	return p
@@ -211,4 +224,16 @@ func (s *Service) functionView(sub verdict.Subject, v verdict.Verdict, looked bo
 		}
 	}
 	return f
+}
+
+func (s *Service) outsideView(name string, v verdict.Verdict, looked bool) OutsideView {
+	out := OutsideView{Name: name, Verdict: v, Looked: looked}
+	if p := s.o.Plan(); p != nil {
+		for _, w := range p.Watches {
+			if w.Name == name {
+				out.Title = w.Title
+			}
+		}
+	}
+	return out
 }

@@ -46,6 +46,9 @@ func (s *Service) Tell(r probe.Result) {
 	if r.Function != "" {
 		changed = s.take(r, r.Probe, verdict.Function(r.Function), now)
 	}
+	if r.Outside != "" {
+		changed = s.take(r, r.Probe, verdict.Outside(r.Outside), now)
+	}
 	if _, known := s.nodes[r.Node]; known && r.Node != s.m.Name() && shows(r.Signal) {
 		name := r.Probe
 		if r.Function != "" {

@@ -13,7 +13,8 @@ import (
 // plan says: two kinds of signal have to fail more than once.
 const quickest = 10 * time.Second
 
-// subjectsOf lists the functions of a plan, and who of the fleet looks at each.
+// subjectsOf lists the functions of a plan, and the other fleets that it looks
+// at from outside, and who of the fleet looks at each.
 func subjectsOf(p *plan.File, nodes []string) (out []verdict.Subject) {
 	if p == nil {
 		return nil
@@ -21,14 +22,21 @@ func subjectsOf(p *plan.File, nodes []string) (out []verdict.Subject) {
 	from := map[string][]string{}
 	for _, node := range nodes {
 		for _, spec := range probe.FromPlan(p, node) {
-			if by := from[spec.Function]; !slices.Contains(by, node) {
-				from[spec.Function] = append(by, node)
+			subject := verdict.Function(spec.Function)
+			if spec.Outside != "" {
+				subject = verdict.Outside(spec.Outside)
+			}
+			if by := from[subject]; !slices.Contains(by, node) {
+				from[subject] = append(by, node)
 			}
 		}
 	}
 	for _, f := range p.Functions {
-		out = append(out, verdict.Subject{Name: verdict.Function(f.Name), Hosts: slices.Clone(f.Host), From: from[f.Name],
+		out = append(out, verdict.Subject{Name: verdict.Function(f.Name), Hosts: slices.Clone(f.Host), From: from[verdict.Function(f.Name)],
 			Confirm: confirmWithin(p, append([]string{f.Name}, f.Host...))})
+	}
+	for _, w := range p.Watches {
+		out = append(out, verdict.Subject{Name: verdict.Outside(w.Name), From: from[verdict.Outside(w.Name)]})
 	}
 	return out
 }

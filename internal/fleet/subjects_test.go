@@ -81,3 +81,51 @@ func TestWhatOnlySomethingAliveCanAnswerIsKnownByTheCodesOfProbes(t *testing.T) 
 		}
 	}
 }
+
+const outsidePlan = `
+version: 1
+organisation: {name: Shop}
+nodes:
+  - {name: one}
+  - {name: two}
+  - {name: night, isolated: true}
+functions:
+  - {name: mill, host: [one], probes: [{name: page, kind: https, target: "https://shop.example.org/"}]}
+watches:
+  - name: mill
+    probes:
+      - {name: page, kind: https, target: "https://mill.example.net/"}
+      - {name: port, kind: tcp, target: "one:443", from: [two]}
+      - {name: database, kind: postgresql, target: "mill.example.net:5432"}
+`
+
+// What another fleet is called, and where it says that it is, makes it neither
+// a node nor a function of this one; and it is looked at by what is public.
+func TestAnotherFleetIsLookedAtFromOutsideAndIsNothingOfThisOne(t *testing.T) {
+	t.Parallel()
+	p, err := plan.Parse("shop.yaml", []byte(outsidePlan))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"one": {"outside mill/page"}, "two": {"outside mill/page", "outside mill/port"}, "night": nil}
+	for node, names := range want {
+		var got []string
+		for _, spec := range probe.FromPlan(&p.File, node) {
+			if spec.Outside == "" {
+				continue
+			}
+			got = append(got, spec.Name)
+			if spec.Function != "" || spec.Node != "" || spec.Outside != "mill" {
+				t.Errorf("%+v", spec)
+			}
+		}
+		if !slices.Equal(got, names) {
+			t.Errorf("%s looks by %q", node, got)
+		}
+	}
+	for _, s := range subjectsOf(&p.File, []string{"night", "one", "two"}) {
+		if s.Name == verdict.Outside("mill") && (!slices.Equal(s.From, []string{"one", "two"}) || len(s.Hosts) > 0) || s.Name == verdict.Function("mill") && !slices.Equal(s.From, []string{"one", "two"}) {
+			t.Errorf("%+v", s)
+		}
+	}
+}

@@ -113,6 +113,16 @@ type Probe struct {
 	From   []string `yaml:"from,omitempty" json:"from,omitempty" ref:"node" jsonschema_description:"Nodes that look; all of the fleet when left out."`
 }
 
+// Watch is another fleet, seen from outside: by its public endpoints, and by
+// nothing that it has to give.
+type Watch struct {
+	Name   string   `yaml:"name" json:"name" jsonschema:"required" jsonschema_description:"What the other fleet is called here."`
+	Title  string   `yaml:"title,omitempty" json:"title,omitempty" jsonschema_description:"Whom to call there, in words for whoever is on call here."`
+	Probes []Probe  `yaml:"probes" json:"probes" jsonschema:"required" jsonschema_description:"Looks at public endpoints: https, tcp, tls, dns, smtp, ssh. Two of different kinds, or a failure stays a suspicion and calls nobody."`
+	Owner  string   `yaml:"owner,omitempty" json:"owner,omitempty" ref:"person"`
+	Source []Source `yaml:"source,omitempty" json:"source,omitempty"`
+}
+
 // Certificate is how a function's TLS certificate comes about.
 type Certificate struct {
 	Issuer    string   `yaml:"issuer,omitempty" json:"issuer,omitempty" ref:"supplier"`

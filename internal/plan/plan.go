@@ -23,6 +23,7 @@ type File struct {
 	Suppliers    []Supplier     `yaml:"suppliers,omitempty" json:"suppliers,omitempty"`
 	Nodes        []Node         `yaml:"nodes,omitempty" json:"nodes,omitempty"`
 	Functions    []Function     `yaml:"functions,omitempty" json:"functions,omitempty"`
+	Watches      []Watch        `yaml:"watches,omitempty" json:"watches,omitempty" jsonschema_description:"Other fleets of which this one looks at public endpoints from outside, to call its own people when they fail. The two share nothing: the other fleet does not count what is seen here."`
 	Data         []DataClass    `yaml:"data,omitempty" json:"data,omitempty" jsonschema_description:"Classes of data, and what happens to each."`
 	Backups      []Backup       `yaml:"backups,omitempty" json:"backups,omitempty"`
 	Clients      []Client       `yaml:"clients,omitempty" json:"clients,omitempty"`

@@ -55,6 +55,8 @@ func (p *Plan) Names(kind string) []string {
 		return namesOf(p.Duties, func(x *Duty) string { return x.Name })
 	case "claim":
 		return namesOf(p.Claims, func(x *Claim) string { return x.Name })
+	case "watch":
+		return namesOf(p.Watches, func(x *Watch) string { return x.Name })
 	case "commitment":
 		return namesOf(p.Commitments, func(x *Commitment) string { return x.Name })
 	}

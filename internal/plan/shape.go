@@ -94,7 +94,7 @@ func (s *shape) names() []string {
 var kinds = map[string]string{
 	"document": "documents", "person": "people", "site": "sites", "supplier": "suppliers", "node": "nodes", "function": "functions",
 	"data": "data", "backup": "backups", "client": "clients", "notice": "notices", "scenario": "scenarios", "recovery": "recovery",
-	"runbook": "runbooks", "duty": "duties", "claim": "claims", "commitment": "commitments",
+	"runbook": "runbooks", "duty": "duties", "claim": "claims", "commitment": "commitments", "watch": "watches",
 }
 
 // kindWords are the kinds as sentences say them.

@@ -32,6 +32,29 @@ func FromPlan(p *plan.File, self string) []Spec {
 			out = append(out, s)
 		}
 	}
+	return append(out, fromOutside(p, self, nodes[self])...)
+}
+
+// public are the kinds by which anybody may look at a fleet from outside.
+var public = []Signal{HTTPS, TCP, TLS, DNS, SMTP, SSH}
+
+// Public reports whether a kind is for endpoints that are open to everybody:
+// another fleet is looked at by no other.
+func Public(kind Signal) bool { return slices.Contains(public, kind) }
+
+// fromOutside is what a node looks at of other fleets. It shows nothing of a
+// node or a function of this one, whatever it is called there.
+func fromOutside(p *plan.File, self string, me *plan.Node) (out []Spec) {
+	for i := range p.Watches {
+		w := &p.Watches[i]
+		for _, pr := range w.Probes {
+			named := slices.Contains(pr.From, self) || len(pr.From) == 0 && (me == nil || !me.Isolated || len(p.Nodes) == 1)
+			if !named || !Public(Signal(pr.Kind)) {
+				continue
+			}
+			out = append(out, Spec{Name: "outside " + w.Name + "/" + pr.Name, Outside: w.Name, Kind: Signal(pr.Kind), Target: pr.Target, Every: pr.Every.Longest()})
+		}
+	}
 	return out
 }
 

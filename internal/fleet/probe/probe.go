@@ -47,6 +47,7 @@ type Spec struct {
 	Name     string        `json:"name"`               // unique among what one node watches
 	Function string        `json:"function,omitempty"` // of the plan; "" for a peer
 	Node     string        `json:"node,omitempty"`     // the node that is looked at, where it is one
+	Outside  string        `json:"outside,omitempty"`  // the other fleet that is looked at; it shows nothing of this one
 	Kind     Signal        `json:"kind"`
 	Target   string        `json:"target"`
 	Every    time.Duration `json:"every,omitempty"`   // DefaultEvery when zero
@@ -58,6 +59,7 @@ type Result struct {
 	Probe    string        `json:"probe"`
 	Function string        `json:"function,omitempty"`
 	Node     string        `json:"node,omitempty"`
+	Outside  string        `json:"outside,omitempty"`
 	Signal   Signal        `json:"signal"`
 	At       time.Time     `json:"at"`      // when the look began
 	Took     time.Duration `json:"took_ns"` // until it was known

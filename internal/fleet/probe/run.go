@@ -80,7 +80,7 @@ func (l *look) at(ctx context.Context) finding {
 // Run looks once, within the timeout of the spec or of ctx, whichever is
 // shorter, and always returns by then.
 func Run(ctx context.Context, s Spec, e Env) Result {
-	r := Result{Probe: s.Name, Function: s.Function, Node: s.Node, Signal: s.Kind, At: e.now(), Tries: 1}
+	r := Result{Probe: s.Name, Function: s.Function, Node: s.Node, Outside: s.Outside, Signal: s.Kind, At: e.now(), Tries: 1}
 	began := time.Now()
 	t, err := Parse(s.Kind, s.Target)
 	if err != nil {

@@ -361,7 +361,7 @@ func TestANodeWatchesWhatThePlanGivesIt(t *testing.T) {
 		t.Errorf("node-1 watches %v", shared)
 	}
 	for _, isolated := range []string{"node-3", "node-4"} {
-		if own := names(isolated); !slices.Equal(own, []string{"nightingale/nightingale-answers"}) {
+		if own := names(isolated); !slices.Equal(own, []string{"nightingale/nightingale-answers", "nightingale/nightingale-ssh"}) {
 			t.Errorf("%s watches %v", isolated, own)
 		}
 	}

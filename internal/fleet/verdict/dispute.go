@@ -16,6 +16,9 @@ func (c *court) disputes() map[string]dispute {
 	against, compared := map[string]map[string][]string{}, map[string]map[string]bool{}
 	others := map[string]int{}
 	for _, s := range c.subjects {
+		if _, outside := IsOutside(s.Name); outside {
+			continue // who answers one of this fleet and no other there would silence it here
+		}
 		votes := c.ballots(s)
 		yes := 0
 		for _, v := range votes {

@@ -71,9 +71,6 @@ func convene(s Scene) *court {
 		}
 	}
 	for name, m := range c.members {
-		if m.Outside {
-			continue
-		}
 		c.names = append(c.names, name)
 		if !listed[Node(name)] {
 			c.subjects = append(c.subjects, Subject{Name: Node(name)})

@@ -18,7 +18,7 @@ func (c *court) node(s Subject) Verdict {
 	}
 	voices := c.voices(s)
 	reach, fails := partition(voices)
-	t := tally{c: c, s: s, name: name, member: member && !m.Outside, voices: voices, reach: reach, fails: fails}
+	t := tally{c: c, s: s, name: name, member: member, voices: voices, reach: reach, fails: fails}
 	t.sil, t.silent = c.silence(name)
 	if m.Bare {
 		// Its way to the fleet, and everybody's way to it: there is no more to

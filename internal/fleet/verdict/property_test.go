@@ -2,6 +2,7 @@ package verdict_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -109,6 +110,38 @@ func TestOrderAndRepetitionOfObservationsChangeNothing(t *testing.T) {
 		other.Subjects = rapid.Permutation(s.Subjects).Draw(t, "subjects")
 		if got := fmt.Sprintf("%+v", Judge(other)); got != want {
 			t.Fatalf("got\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+// Whatever anybody outside says, in however many voices, and whatever another
+// fleet lets some of this one see of it: nothing is held otherwise here.
+func TestNobodyOutsideHasAVoiceAndNoOtherFleetSpeaksOnThisOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := arbitrary(t)
+		before := Judge(s)
+		strangers := Scene{Members: []Member{{Name: "x"}, {Name: "y"}, {Name: "z"}}}
+		subjects := []string{"function/f", "function/g", "node/other", Fleet}
+		for _, m := range s.Members {
+			subjects = append(subjects, Node(m.Name))
+		}
+		s.Observations = slices.Clone(s.Observations)
+		for range rapid.IntRange(0, 30).Draw(t, "said outside") {
+			s.Observations = append(s.Observations, observation(t, strangers, rapid.SampledFrom(subjects).Draw(t, "subject"), rapid.Bool().Draw(t, "ok")))
+		}
+		s.Subjects = append(slices.Clone(s.Subjects), Subject{Name: Outside("f")}, Subject{Name: Outside("a")})
+		for range rapid.IntRange(0, 30).Draw(t, "seen outside") {
+			s.Observations = append(s.Observations, observation(t, s, rapid.SampledFrom([]string{Outside("f"), Outside("a")}).Draw(t, "other"), rapid.Bool().Draw(t, "ok")))
+		}
+		after := Judge(s)
+		for subject, v := range before {
+			is := after[subject]
+			if v.State == CutOff {
+				v.Words, is.Words = "", "" // which name what else it reaches
+			}
+			if !reflect.DeepEqual(is, v) {
+				t.Fatalf("%s was %+v and is %+v", subject, v, is)
+			}
 		}
 	})
 }

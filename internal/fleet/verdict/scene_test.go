@@ -74,9 +74,8 @@ func parse(t testing.TB, text string) Scene {
 				m.Offset, _ = time.ParseDuration(d)
 			}
 			m.Bare = slices.Contains(words, "bare")
-			m.Drained, m.Outside = slices.Contains(words, "drained"), slices.Contains(words, "outside")
-			m.Votes = !m.Outside
-		case "function", "node":
+			m.Drained = slices.Contains(words, "drained")
+		case "function", "node", "outside":
 			sub := Subject{Name: words[0] + "/" + words[1]}
 			if hosts := after("on"); hosts != "" {
 				sub.Hosts = strings.Split(hosts, ",")

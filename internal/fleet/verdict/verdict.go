@@ -43,6 +43,15 @@ var States = []State{Fine, Drained, Slow, Wrong, Clock, Flapping, Disputed, OneW
 func Node(name string) string     { return "node/" + name }
 func Function(name string) string { return "function/" + name }
 
+// Outside makes the name of another fleet that this one looks at from outside.
+// Nothing about it speaks on a node or a function of this fleet.
+func Outside(name string) string { return outside + name }
+
+const outside = "outside/"
+
+// IsOutside reports whether a subject is another fleet, and gives its name.
+func IsOutside(subject string) (name string, ok bool) { return strings.CutPrefix(subject, outside) }
+
 // Fleet is the subject that stands for the whole of it.
 const Fleet = "fleet"
 
@@ -76,7 +85,6 @@ type Observation struct {
 type Member struct {
 	Name       string
 	Votes      bool          // counts for the majority of the fleet's store
-	Outside    bool          // of another fleet: is shown, and never counts
 	Heard      time.Time     // when its last heartbeat came through the store, by the speaker's clock; zero: never
 	LeaseEnded time.Time     // by the speaker's clock; zero while it holds
 	Offset     time.Duration // its clock against the speaker's, as far as measured; positive: ahead

@@ -154,7 +154,7 @@ func sinces(voices []voice) (out []time.Time) {
 // store, so that no observer can end one, or keep one.
 func (c *court) silence(name string) (look, bool) {
 	m, ok := c.members[name]
-	if !ok || m.Outside || m.LeaseEnded.IsZero() {
+	if !ok || m.LeaseEnded.IsZero() {
 		return look{}, false
 	}
 	since := m.LeaseEnded
@@ -172,7 +172,7 @@ func (c *court) isNode(subject string) bool { return len(subject) > 5 && subject
 func (c *court) alive(name string) bool {
 	m, ok := c.members[name]
 	if ok && name == c.Speaker && m.Heard.IsZero() {
-		return !m.Outside && m.LeaseEnded.IsZero()
+		return m.LeaseEnded.IsZero()
 	}
-	return ok && !m.Outside && m.LeaseEnded.IsZero() && !m.Heard.IsZero() && c.Now.Sub(m.Heard) <= c.rules.Stale
+	return ok && m.LeaseEnded.IsZero() && !m.Heard.IsZero() && c.Now.Sub(m.Heard) <= c.rules.Stale
 }

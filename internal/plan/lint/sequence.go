@@ -42,6 +42,18 @@ var sequenceRules = []Rule{
 		check: singleSignal,
 	},
 	{
+		ID: "one-kind-of-probe", Title: "A function is looked at by one kind of probe", Group: "sequence", Severity: Warning,
+		Why:   "The fleet confirms a loss by two kinds of signal that do not fail for one cause: a web page that does not come may be a certificate, a name or a proxy. With one kind it stays a suspicion: traffic goes around it, and no recovery begins.",
+		Mend:  "Add a probe of another kind at another port: SSH or a port of the same machine, the unit (systemd), the database behind it.",
+		check: oneKindOfProbe,
+	},
+	{
+		ID: "watch-not-public", Title: "Another fleet is watched by more than its public endpoints", Group: "sequence", Severity: Error,
+		Why:   "Whoever watches an isolated fleet from outside needs nothing of it: a login, a private network or a place in both would join what is kept apart.",
+		Mend:  "Look at what anybody can reach: https, tls, tcp, dns, smtp or ssh at a public address, without a login.",
+		check: watchNotPublic,
+	},
+	{
 		ID: "dns-before-validation", Title: "Names are redirected before anything is validated", Group: "sequence", Severity: Error,
 		Why:    "Clients are sent to a system that nobody has tried; a wrong restore is then written to.",
 		Mend:   "Add a step of kind validate before the step of kind dns, and let it use the probes of the function.",

@@ -14,7 +14,7 @@ var nouns = map[string]string{
 	"documents": "document", "people": "person", "sites": "site", "suppliers": "supplier", "nodes": "node",
 	"functions": "function", "data": "data class", "backups": "backup", "clients": "client", "notices": "notice",
 	"scenarios": "scenario", "recovery": "recovery plan", "runbooks": "runbook", "duties": "duty", "claims": "claim",
-	"commitments": "commitment", "suppress": "suppression",
+	"commitments": "commitment", "watches": "watch", "suppress": "suppression",
 }
 
 // at is the path of a value in a list: at("functions", 2, "rto") is

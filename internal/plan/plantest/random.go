@@ -17,7 +17,7 @@ import (
 var lists = map[string]string{
 	"document": "Documents", "person": "People", "site": "Sites", "supplier": "Suppliers", "node": "Nodes", "function": "Functions",
 	"data": "Data", "backup": "Backups", "client": "Clients", "notice": "Notices", "scenario": "Scenarios", "recovery": "Recovery",
-	"runbook": "Runbooks", "duty": "Duties", "claim": "Claims", "commitment": "Commitments",
+	"runbook": "Runbooks", "duty": "Duties", "claim": "Claims", "commitment": "Commitments", "watch": "Watches",
 }
 
 // Random makes a file that a reader takes, of anything else: intn gives a
