@@ -69,6 +69,7 @@ dns scenario patroni supplier host
 order
 recovery
 exercise
+sandbox
 continuity
 `
 

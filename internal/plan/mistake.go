@@ -23,6 +23,7 @@ type Mistake struct {
 // is wrong with it, in the order of the text.
 type Mistakes struct {
 	File string
+	Of   string // what it should be; "": a plan
 	Text []byte
 	List []Mistake
 	More int // how many more there are

@@ -30,7 +30,7 @@ func Load(path string) (*Scenario, error) {
 // Parse reads the text of a scenario; path stands for it in messages. What is
 // none is a *plan.Mistakes with everything that is wrong.
 func Parse(path string, text []byte) (*Scenario, error) {
-	r := &reader{s: &Scenario{Path: path, Text: text}, mistakes: &plan.Mistakes{File: path, Text: text}}
+	r := &reader{s: &Scenario{Path: path, Text: text}, mistakes: &plan.Mistakes{File: path, Of: "scenario", Text: text}}
 	if len(text) > maxText {
 		r.bad(plan.Place{Line: 1, Column: 1, Length: 1}, "scenario-size", "The file is too large for a scenario: more than 256 KiB.", "Is it the right file?")
 		return nil, r.mistakes

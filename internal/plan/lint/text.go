@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -254,7 +255,7 @@ func join(parts []string) string {
 	return strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]
 }
 
-// TextMistakes writes why a text is no plan, in the same form.
+// TextMistakes writes why a text is no plan, or no scenario, in the same form.
 func TextMistakes(w io.Writer, m *plan.Mistakes, style Style) error {
 	out := &printer{w: w, style: style}
 	for _, x := range m.List {
@@ -272,9 +273,9 @@ func TextMistakes(w io.Writer, m *plan.Mistakes, style Style) error {
 		all = "more than " + all
 	}
 	if all == "1" {
-		out.printf("%s: this is no plan yet: 1 mistake.\n", m.File)
+		out.printf("%s: this is no %s yet: 1 mistake.\n", m.File, cmp.Or(m.Of, "plan"))
 	} else {
-		out.printf("%s: this is no plan yet: %s mistakes%s.\n", m.File, all, map[bool]string{true: fmt.Sprintf(", the first %d are shown", len(m.List))}[m.More > 0])
+		out.printf("%s: this is no %s yet: %s mistakes%s.\n", m.File, cmp.Or(m.Of, "plan"), all, map[bool]string{true: fmt.Sprintf(", the first %d are shown", len(m.List))}[m.More > 0])
 	}
 	return out.err
 }

@@ -1,0 +1,78 @@
+//go:build faults
+
+package faults
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/missionopsai/foundry/internal/continuity/exercise"
+)
+
+// exercised runs a scenario in a sandbox by the command, and reads what it
+// left.
+func exercised(t *testing.T, scenario string) *exercise.Record {
+	t.Helper()
+	dir := filepath.Join(tempDir(t), "out")
+	cmd := exec.Command(binary, "exercise", "run", scenario, "--out", dir, "--json")
+	var out bytes.Buffer
+	log := &logBuffer{}
+	cmd.Stdout, cmd.Stderr = &out, log
+	err := cmd.Run()
+	var told exercise.Record
+	if jerr := json.Unmarshal(out.Bytes(), &told); jerr != nil {
+		t.Fatalf("%v, %v: %s", err, jerr, log.tail(6000))
+	}
+	r, err := exercise.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Outcome != exercise.Passed {
+		t.Errorf("%s: %s %s\n%s", scenario, r.Outcome, r.Words, log.tail(6000))
+	}
+	for _, m := range r.Measures {
+		result, target, kept := m.Words()
+		t.Logf("%s: %s, target %s %s", m.Name, result, target, kept)
+	}
+	return r
+}
+
+const memberDies = `scenario member-dies "A member dies"
+fleet {
+	node one gateway fleet
+	node two fleet
+	node three witness
+	service dns
+}
+target answers within 5s
+sandbox {
+	step "An ordinary night" {
+		wait until gateways answers and database answers within 60s
+		wait until two is fine and three is fine within 60s
+		load 20 per second
+	}
+	step "A member dies" {
+		kill two
+		wait until two is suspected within 60s
+		expect gateway of one answers
+		load 0 per second
+	}
+}
+`
+
+// A sandbox is set up, broken and looked at, and leaves nothing behind.
+func TestASandboxLeavesAReportAndNothingElse(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(tempDir(t), "member-dies.scenario")
+	if err := os.WriteFile(path, []byte(memberDies), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := exercised(t, path)
+	if len(r.Measures) == 0 || r.Event.IsZero() {
+		t.Errorf("nothing was measured: %+v", r)
+	}
+}

@@ -1,0 +1,76 @@
+package exercise
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/missionopsai/foundry/internal/incident"
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+// Names of what an exercise leaves, below its directory.
+const (
+	PageFile   = "report.html"
+	RecordFile = "record.json"
+)
+
+// Read reads what an exercise left in a directory and checks it as a whole.
+func Read(dir string) (*Record, error) {
+	path := filepath.Join(dir, RecordFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, problem.New(problem.NotFound, "exercise-record", "The record of the exercise cannot be read: "+err.Error()+".").WithField(path).WithMend("Name the directory that `foundry exercise run` wrote.")
+	}
+	var r Record
+	if err := json.Unmarshal(text, &r); err != nil || r.ID == "" {
+		return nil, changed(fmt.Sprintf("%s is no record of an exercise.", path))
+	}
+	timelines := map[string]*incident.Timeline{}
+	for _, s := range r.Timelines {
+		if s.File != filepath.Base(s.File) {
+			return nil, changed(fmt.Sprintf("The record names a file outside of its directory: %q.", s.File))
+		}
+		t, err := readTimeline(filepath.Join(dir, s.File))
+		if err != nil {
+			return nil, err
+		}
+		timelines[s.ID] = t
+	}
+	if err := r.Check(timelines); err != nil {
+		return nil, changed("What the record says does not stand in its timelines: " + err.Error() + ".")
+	}
+	return &r, nil
+}
+
+func readTimeline(path string) (*incident.Timeline, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, changed("A timeline is missing: " + err.Error() + ".")
+	}
+	var t incident.Timeline
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, 4*incident.MaxBody)
+	for lines.Scan() {
+		e, err := incident.Decode(lines.Bytes())
+		if err != nil {
+			return nil, err
+		}
+		t.Entries = append(t.Entries, e)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, changed("A timeline cannot be read: " + err.Error() + ".")
+	}
+	if err := incident.Verify(t.Entries); err != nil {
+		return nil, err
+	}
+	t.State = incident.Fold(t.Entries)
+	return &t, nil
+}
+
+func changed(detail string) error {
+	return problem.New(incident.ErrBroken.Kind, "exercise-changed", detail).WithMend("Take the directory from where it was first written, or run the exercise again.")
+}

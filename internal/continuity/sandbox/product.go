@@ -1,0 +1,105 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/continuity/scenario"
+	"github.com/missionopsai/foundry/internal/sovereignty"
+)
+
+// people makes the organisation that asks, and those who ask and write.
+func (r *runner) people(ctx context.Context) error {
+	first := r.lab.gateways()
+	if len(first) == 0 {
+		return errors.New("the fleet has no gateway")
+	}
+	policy := sovereignty.Policy{Regime: sovereignty.RegimeEU, Home: sovereignty.SetOf("FI"), Allowed: sovereignty.EEA(), ThirdParties: true,
+		Highest: sovereignty.Internal, RequireNoRetention: sovereignty.Confidential,
+		Ceilings: sovereignty.Ceilings{Own: sovereignty.Restricted, Near: sovereignty.Restricted, Elsewhere: sovereignty.Public}}
+	organisation := func(name string) any { return map[string]any{"name": name, "policy": policy} }
+	var key struct{ Token string }
+	err := poll(ctx, 60*time.Second, func() error {
+		if err := first[0].call(ctx, "POST", "/organisations", organisation("clients"), nil); err != nil {
+			return err
+		}
+		return first[0].call(ctx, "POST", "/keys", map[string]any{"organisation": "clients", "name": "load"}, &key)
+	})
+	if err != nil {
+		return err
+	}
+	client, err := trusting(r.o.Authority(first[0].data()), 5*time.Second)
+	if err != nil {
+		return err
+	}
+	r.lab.crowd = &crowd{gateways: first, key: key.Token, client: client, room: make(chan struct{}, 256)}
+	r.lab.writer = &writer{gateways: first, prefix: "w", body: organisation}
+	return nil
+}
+
+// product does what people do by the product's own interface.
+func (r *runner) product(ctx context.Context, a scenario.Act) (string, error) {
+	n := r.lab.anyone(ctx)
+	if n == nil {
+		return "", errors.New("no node with a majority answers")
+	}
+	switch a.Verb {
+	case "declare":
+		if r.event.IsZero() {
+			r.lab.seen.forget()
+			r.event = time.Now()
+			r.rec.Event = r.event
+		}
+		r.moment(time.Now(), "event", "declare", "", "Somebody declares an incident: "+a.Args["title"])
+		_, err := n.run(ctx, "incident", "open", a.Args["title"], "--category", "security-incident")
+		return "", err
+	case "recover":
+		_, err := n.run(ctx, "recovery", "start", a.Args["plan"])
+		return "", err
+	case "approve", "decide", "say":
+		return r.answer(ctx, n, a)
+	case "isolate":
+		other := r.lab.node(a.Args["node"])
+		r.hurt[other.name], r.away[other.name] = true, true
+		r.moment(time.Now(), "event", "isolate", other.name, fmt.Sprintf("%s is quarantined.", other.name))
+		return "", r.lab.net.isolate(other.i, false)
+	}
+	return "", fmt.Errorf("this sandbox cannot %s", a.Verb)
+}
+
+// answer is what a person says to a step that waits.
+func (r *runner) answer(ctx context.Context, n *node, a scenario.Act) (string, error) {
+	for _, run := range r.lab.seen.view().runs {
+		for _, s := range run.Steps {
+			if s.Name != a.Args["step"] && s.Kind != a.Args["step"] {
+				continue
+			}
+			verb := map[string]string{"approve": "approve", "decide": "decide", "say": "say"}[a.Verb]
+			args := []string{"recovery", verb, run.ID, s.Name}
+			if words := a.Args["words"]; words != "" {
+				args = append(args, "--words", words)
+			}
+			_, err := n.run(ctx, args...)
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("no recovery has a step %s", a.Args["step"])
+}
+
+// fencedIn says whether a node knows that it may not write.
+func fencedIn(n *node) (bool, string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var s struct {
+		Database struct {
+			Fenced bool   `json:"fenced"`
+			Words  string `json:"words"`
+		} `json:"database"`
+	}
+	if err := n.call(ctx, "GET", "/status", nil, &s); err != nil {
+		return false, err.Error()
+	}
+	return s.Database.Fenced, s.Database.Words
+}
