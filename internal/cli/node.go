@@ -33,6 +33,9 @@ func (a *app) status() *cobra.Command {
 				fmt.Fprintf(w, "Foundry %s\t%s\n", s.Version, s.Readiness.Status)
 				fmt.Fprintf(w, "URL\t%s\nMode\t%s\nUp since\t%s\n", s.URL, s.Mode, s.Started.Local().Format(time.DateTime))
 				fmt.Fprintf(w, "Database\t%s\n", map[bool]string{true: "answers", false: "does not answer"}[s.Database.Healthy])
+				if s.Readiness.Authority != "" && s.Readiness.Authority != "ok" {
+					fmt.Fprintf(w, "Certificates\t%s\n", s.Readiness.Authority)
+				}
 				fmt.Fprintf(w, "Keys and policies\t%s old\n", s.Readiness.SnapshotAge.Round(time.Second))
 				fmt.Fprintf(w, "Journal\t%d events waiting, %d segments, %s\n", s.Readiness.Queue, s.Journal.Segments, s.Readiness.Journal)
 				for _, p := range s.Providers {

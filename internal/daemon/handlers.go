@@ -135,18 +135,22 @@ type Readiness struct {
 	SnapshotAge time.Duration `json:"snapshot_age_ns"`
 	Queue       uint64        `json:"journal_queue"` // events not shipped yet
 	Journal     string        `json:"journal"`       // ok, or why it refuses
+	Authority   string        `json:"authority"`     // ok, or which other gateways clients do not trust with this one, and the mend
 }
 
 // ready says whether requests can be answered: not whether everything is well.
 // A lost database is degraded, not unready, as long as keys may be trusted.
 func (d *Daemon) ready() Readiness {
 	q := d.shipper.Queue()
-	r := Readiness{Status: "ready", Database: d.db.Healthy(), SnapshotAge: d.gateway.Age(), Queue: q.Events, Journal: "ok"}
+	r := Readiness{Status: "ready", Database: d.db.Healthy(), SnapshotAge: d.gateway.Age(), Queue: q.Events, Journal: "ok", Authority: "ok"}
 	if !r.Database {
 		r.Status = "degraded"
 	}
 	if r.SnapshotAge > d.gateway.SnapshotLimit() {
 		r.Status = "unready"
+	}
+	if nodes := d.gateways.Differ(); len(nodes) > 0 {
+		r.Authority = authorityWords(nodes) // whoever trusts this node's is answered
 	}
 	if err := d.journal.Stats().Failure; err != nil {
 		r.Status, r.Journal = "unready", problem.From(err).Code

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,13 @@ type GatewayOptions struct {
 	// Replaced is called when another process runs under this node's number;
 	// this one has to end.
 	Replaced func(error)
+
+	// Authority is the fingerprint of the local authority by which clients know
+	// this gateway; empty where it has a certificate of an operator's own.
+	Authority string
+	// Differs is called when other gateways that answer are known by another
+	// authority, whenever those are others; with none when all are known by one.
+	Differs func(nodes []uint32)
 }
 
 // Gateways knows which gateways work on the database, and gives back what lost
@@ -36,6 +44,7 @@ type Gateways struct {
 	o        GatewayOptions
 	instance uuid.UUID
 	peers    atomic.Int32
+	differ   atomic.Pointer[[]uint32]
 	heard    time.Time // when this node was last written down
 	reaped   time.Time
 }
@@ -58,6 +67,15 @@ func NewGateways(d *db.DB, o GatewayOptions) *Gateways {
 
 // Peers is how many other gateways answered lately.
 func (g *Gateways) Peers() int { return int(g.peers.Load()) }
+
+// Differ are the other gateways that answer and are known by another authority:
+// a client that trusts this one's does not trust theirs.
+func (g *Gateways) Differ() []uint32 {
+	if nodes := g.differ.Load(); nodes != nil {
+		return *nodes
+	}
+	return nil
+}
 
 // Run says that this gateway lives, until ctx ends.
 func (g *Gateways) Run(ctx context.Context) {
@@ -93,8 +111,9 @@ func (g *Gateways) Beat(ctx context.Context) error {
 	asked := time.Now()
 	var mine bool
 	var peers int32
+	var differ []uint32
 	err := g.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) (err error) {
-		mine, peers, err = beat(ctx, tx, g)
+		mine, peers, differ, err = beat(ctx, tx, g)
 		return err
 	})
 	if err != nil {
@@ -108,6 +127,12 @@ func (g *Gateways) Beat(ctx context.Context) error {
 	}
 	g.heard = asked
 	g.peers.Store(peers)
+	if !slices.Equal(g.Differ(), differ) {
+		g.differ.Store(&differ)
+		if g.o.Differs != nil {
+			g.o.Differs(differ)
+		}
+	}
 	return nil
 }
 
@@ -118,17 +143,22 @@ func errReplaced(node uint32) error {
 
 // beat enters this process as the one that runs under its node's number: it
 // is there already, or it is the later start, or the other has long been silent.
-func beat(ctx context.Context, tx pgx.Tx, g *Gateways) (mine bool, peers int32, err error) {
-	tag, err := tx.Exec(ctx, `INSERT INTO gateways AS g (node, boot, instance, trusts, version) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (node) DO UPDATE SET boot = excluded.boot, instance = excluded.instance, trusts = excluded.trusts, version = excluded.version, seen_at = now(),
+func beat(ctx context.Context, tx pgx.Tx, g *Gateways) (mine bool, peers int32, differ []uint32, err error) {
+	tag, err := tx.Exec(ctx, `INSERT INTO gateways AS g (node, boot, instance, trusts, version, authority) VALUES ($1, $2, $3, $4, $5, $7)
+		ON CONFLICT (node) DO UPDATE SET boot = excluded.boot, instance = excluded.instance, trusts = excluded.trusts, version = excluded.version, authority = excluded.authority, seen_at = now(),
 			started_at = CASE WHEN g.instance = excluded.instance THEN g.started_at ELSE now() END
 		WHERE g.instance = excluded.instance OR g.boot < excluded.boot OR g.seen_at < now() - $6::interval`,
-		int64(g.o.Node), int64(g.o.Boot), g.instance, g.o.Trusts, g.o.Version, takeoverWait)
+		int64(g.o.Node), int64(g.o.Boot), g.instance, g.o.Trusts, g.o.Version, takeoverWait, g.o.Authority)
 	if err != nil {
-		return false, 0, fmt.Errorf("writing this gateway down: %w", err)
+		return false, 0, nil, fmt.Errorf("writing this gateway down: %w", err)
 	}
-	err = tx.QueryRow(ctx, `SELECT count(*)::integer FROM gateways WHERE node <> $1 AND seen_at > now() - $2::interval`, int64(g.o.Node), peerAge).Scan(&peers)
-	return tag.RowsAffected() == 1, peers, err
+	var nodes []int64
+	err = tx.QueryRow(ctx, `SELECT count(*)::integer, coalesce(array_agg(node ORDER BY node) FILTER (WHERE $3 <> '' AND authority NOT IN ('', $3)), '{}')
+		FROM gateways WHERE node <> $1 AND seen_at > now() - $2::interval`, int64(g.o.Node), peerAge, g.o.Authority).Scan(&peers, &nodes)
+	for _, n := range nodes {
+		differ = append(differ, uint32(n))
+	}
+	return tag.RowsAffected() == 1, peers, differ, err
 }
 
 // Leave says that this gateway stops in order: it has given back its leases.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -232,5 +233,37 @@ func waitFor(t testing.TB, what string, done func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("waiting for " + what)
 		}
+	}
+}
+
+// A gateway that another authority signs for is found by both, for as long as
+// it answers; an operator's own certificate is not compared.
+func TestGatewaysThatAreKnownByDifferentAuthoritiesFindOneAnother(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	told := map[uint32][][]uint32{}
+	gateway := func(node uint32, authority string) *Gateways {
+		c := newClock(noon)
+		return NewGateways(d, GatewayOptions{Node: node, Boot: 1, Trusts: time.Minute, Budgets: budgetsOf(t, d, node, 1, c, nil), Authority: authority,
+			Differs: func(nodes []uint32) { told[node] = append(told[node], nodes) }})
+	}
+	one, two, own, three := gateway(1, "a"), gateway(2, "b"), gateway(3, ""), gateway(4, "a")
+	beat := func(all ...*Gateways) {
+		for _, g := range all {
+			if err := g.Beat(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	beat(one, two, own, three, one, two, own, three)
+	if a, b, c, d := one.Differ(), two.Differ(), own.Differ(), three.Differ(); !slices.Equal(a, []uint32{2}) || !slices.Equal(b, []uint32{1, 4}) || len(c) > 0 || !slices.Equal(d, []uint32{2}) {
+		t.Errorf("%v %v %v %v", a, b, c, d)
+	}
+	if err := two.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	beat(one, three, one)
+	if got := told[1]; len(one.Differ()) > 0 || len(got) != 2 || !slices.Equal(got[0], []uint32{2}) || len(got[1]) > 0 {
+		t.Errorf("node 1 was told %v and holds %v", got, one.Differ())
 	}
 }
