@@ -22,7 +22,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"google.golang.org/grpc"
 )
@@ -98,6 +97,10 @@ func (m *Member) fatal(err error) {
 	}
 	m.mu.Unlock()
 	m.log.Error("the fleet's store stopped on this node", "error", err)
+	if s := m.seat.Load(); s != nil && s.life.Err() == nil {
+		s.end()
+		go m.handOver() // it may go on leading, and decide nothing
+	}
 	m.stop()
 }
 
@@ -108,10 +111,7 @@ func (m *Member) startServer(ctx context.Context, patience time.Duration) error 
 	if err != nil {
 		return m.startFailed(err)
 	}
-	m.etcd = e
-	m.client = v3client.New(e.Server)
-	m.client.KV = guardedKV{m.client.KV, e.Server.StoppingNotify()}
-	m.store.client = m.client
+	m.take(e)
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-e.Server.StopNotify():

@@ -33,5 +33,5 @@ func (m *Member) Material() (out Material, err error) {
 // Alone says whether this node is the only member of its fleet, so that nobody
 // else can be chosen for anything.
 func (m *Member) Alone() bool {
-	return m.etcd != nil && len(m.etcd.Server.Cluster().Members()) == 1
+	return m.etcd() != nil && len(m.etcd().Server.Cluster().Members()) == 1
 }

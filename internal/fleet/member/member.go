@@ -14,11 +14,11 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/problem"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 )
 
 // Role is what a node does.
@@ -64,6 +64,7 @@ type Options struct {
 	Advertise Addresses // as other nodes see them; default: Listen
 
 	Patience      time.Duration // how long a start waits for a majority before it goes on without; default 20 s
+	Room          int64         // free bytes on the disk of Dir below which a member takes no part; default 24 MiB, negative: whatever is free
 	SnapshotEvery time.Duration // default 1 h
 	SnapshotKeep  int           // default 24
 
@@ -82,7 +83,7 @@ type Member struct {
 	clock  func() time.Time
 	files  *files
 	client *clientv3.Client
-	etcd   *embed.Etcd // nil: this process dials
+	seat   atomic.Pointer[seat] // of the etcd in this process; nil: this process dials
 	store  *Store
 	tls    *tlsFiles
 	join   *http.Server // nil: nobody can join here
@@ -95,6 +96,7 @@ type Member struct {
 
 	mu       sync.Mutex
 	ended    error // why it stopped by itself
+	full     error // why it takes no part for now
 	presence *Lease
 	terms    map[*Term]bool
 	draining bool
@@ -116,7 +118,7 @@ func (m *Member) Name() string { return m.o.Name }
 func (m *Member) Roles() []Role { return slices.Clone(m.o.Roles) }
 
 // Votes says whether this process keeps a copy and votes.
-func (m *Member) Votes() bool { return m.etcd != nil }
+func (m *Member) Votes() bool { return m.etcd() != nil }
 
 // Done is closed when the member has stopped, by itself or by [Member.Stop].
 func (m *Member) Done() <-chan struct{} { return m.life.Done() }

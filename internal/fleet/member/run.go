@@ -22,28 +22,37 @@ func (m *Member) run() {
 	m.running.Go(m.keepRecord)
 	m.running.Go(m.keepRevoked)
 	m.running.Go(m.keepCertificate)
-	if m.etcd == nil {
+	if m.etcd() == nil {
 		m.running.Go(m.keepEndpoints)
 		return
 	}
 	m.running.Go(m.lookAfter)
 	m.running.Go(m.keepSnapshots)
-	m.running.Go(func() {
-		select {
-		case <-m.etcd.Server.StopNotify(): // removed, or broken
-			m.mu.Lock()
-			if m.ended == nil && m.life.Err() == nil {
-				m.ended = m.whyStopped()
-			}
-			m.mu.Unlock()
-			m.stop()
-		case <-m.life.Done():
+	m.running.Go(m.keepRoom)
+	m.running.Go(m.awaitEnd)
+}
+
+// awaitEnd ends the member when its etcd has ended by itself.
+func (m *Member) awaitEnd() {
+	s := m.seat.Load()
+	select {
+	case <-s.etcd.Server.StopNotify(): // removed, or broken
+		if s.life.Err() != nil {
+			return // it was left
 		}
-	})
+		m.mu.Lock()
+		if m.ended == nil && m.life.Err() == nil {
+			m.ended = m.whyStopped()
+		}
+		m.mu.Unlock()
+		m.stop()
+	case <-s.life.Done():
+	case <-m.life.Done():
+	}
 }
 
 func (m *Member) whyStopped() error {
-	if slices.ContainsFunc(m.etcd.Server.Cluster().Members(), func(x *memberOf) bool { return x.ID == m.etcd.Server.MemberID() }) {
+	if slices.ContainsFunc(m.etcd().Server.Cluster().Members(), func(x *memberOf) bool { return x.ID == m.etcd().Server.MemberID() }) {
 		return problem.New(problem.Unavailable, "fleet-member-failed", "This node's copy of the fleet's store stopped by itself.").
 			WithMend("The log says why. Start the node again; the other members go on without it.")
 	}
@@ -104,7 +113,7 @@ func (m *Member) keepRecord() {
 
 func (m *Member) publish(ctx context.Context) error {
 	r := m.files.read()
-	if m.etcd != nil {
+	if m.etcd() != nil {
 		if err := m.moveDoor(ctx, r); err != nil {
 			return err
 		}
@@ -128,8 +137,8 @@ func (m *Member) publish(ctx context.Context) error {
 		if n.Joined.IsZero() {
 			n.Joined = r.Joined
 		}
-		if m.etcd != nil {
-			n.Member = m.etcd.Server.MemberID().String()
+		if m.etcd() != nil {
+			n.Member = m.etcd().Server.MemberID().String()
 		}
 		n.Issued = m.issued(n.Issued)
 		return nil
@@ -164,8 +173,8 @@ func (m *Member) issued(known []Issued) []Issued {
 
 // moveDoor tells the members where this one is reached, where that changed.
 func (m *Member) moveDoor(ctx context.Context, r record) error {
-	self, id := peerURL(r.Advertise), m.etcd.Server.MemberID()
-	for _, x := range m.etcd.Server.Cluster().Members() {
+	self, id := peerURL(r.Advertise), m.etcd().Server.MemberID()
+	for _, x := range m.etcd().Server.Cluster().Members() {
 		if x.ID == id && !slices.Equal(x.PeerURLs, []string{self.String()}) {
 			if _, err := m.client.MemberUpdate(ctx, uint64(id), []string{self.String()}); err != nil {
 				return worded(err)
@@ -278,10 +287,10 @@ func (m *Member) lookAfter() {
 	for m.pause(500 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(m.life, callPatience)
 		m.checkDraining(ctx)
-		if m.etcd.Server.Leader() == m.etcd.Server.MemberID() {
+		if m.etcd().Server.Leader() == m.etcd().Server.MemberID() {
 			m.promote(ctx)
 		}
-		if m.etcd.Server.Leader() != 0 && time.Since(last) > 2*time.Second {
+		if m.etcd().Server.Leader() != 0 && time.Since(last) > 2*time.Second {
 			last = time.Now()
 			m.note()
 		}
@@ -291,7 +300,7 @@ func (m *Member) lookAfter() {
 
 // promote makes voters of those who have caught up; etcd refuses the others.
 func (m *Member) promote(ctx context.Context) {
-	for _, x := range m.etcd.Server.Cluster().Members() {
+	for _, x := range m.etcd().Server.Cluster().Members() {
 		if !x.IsLearner || !m.votes(ctx, x.ID) {
 			continue
 		}
@@ -330,9 +339,9 @@ func (m *Member) checkDraining(ctx context.Context) {
 		return
 	}
 	m.resignAll(ctx)
-	if id := m.etcd.Server.MemberID(); m.etcd.Server.Leader() == id {
-		for _, x := range m.etcd.Server.Cluster().Members() {
-			if x.ID != id && !x.IsLearner && m.etcd.Server.MoveLeader(ctx, uint64(id), uint64(x.ID)) == nil {
+	if id := m.etcd().Server.MemberID(); m.etcd().Server.Leader() == id {
+		for _, x := range m.etcd().Server.Cluster().Members() {
+			if x.ID != id && !x.IsLearner && m.etcd().Server.MoveLeader(ctx, uint64(id), uint64(x.ID)) == nil {
 				return
 			}
 		}
@@ -351,7 +360,10 @@ func (m *Member) note() {
 	if now.Sub(r.Heard).Abs() < time.Minute && m.life.Err() == nil && slices.Equal(known, r.Members) {
 		return
 	}
-	revision := m.etcd.Server.KV().Rev()
+	if m.seat.Load().life.Err() != nil {
+		return
+	}
+	revision := m.etcd().Server.KV().Rev()
 	if err := m.files.update(func(r *record) {
 		r.Members, r.Heard = known, now
 		r.High = max(r.High, revision)
@@ -390,7 +402,7 @@ func (m *Member) answers(ctx context.Context, members []*pb.Member) map[uint64]b
 	out, mu := map[uint64]bool{}, sync.Mutex{}
 	var asking sync.WaitGroup
 	for _, x := range members {
-		if len(x.PeerURLs) == 0 || m.etcd != nil && x.ID == uint64(m.etcd.Server.MemberID()) {
+		if len(x.PeerURLs) == 0 || m.etcd() != nil && x.ID == uint64(m.etcd().Server.MemberID()) {
 			continue
 		}
 		asking.Go(func() {

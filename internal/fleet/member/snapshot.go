@@ -20,7 +20,7 @@ const snapshotSuffix = ".snapshot"
 // directory and returns its path. What is secret in it is sealed under the
 // fleet's keyset, as it is in the store. It needs no majority.
 func (m *Member) Snapshot(ctx context.Context) (path string, err error) {
-	if m.etcd == nil {
+	if m.etcd() == nil {
 		return "", problem.New(problem.Unsupported, "snapshot-elsewhere", "This node keeps no copy of the fleet's store.").WithMend("Make the snapshot on a member; the fleet's map names them.")
 	}
 	if m.life.Err() != nil {
@@ -30,7 +30,11 @@ func (m *Member) Snapshot(ctx context.Context) (path string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", unusable(dir, err)
 	}
-	r, err := m.client.Snapshot(ctx)
+	s := m.seat.Load()
+	if s.life.Err() != nil {
+		return "", m.away()
+	}
+	r, err := s.client.Snapshot(ctx)
 	if err != nil {
 		return "", worded(err)
 	}

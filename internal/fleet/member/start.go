@@ -77,6 +77,9 @@ func prepare(o Options) (*Member, error) {
 	if o.Patience == 0 {
 		o.Patience = startPatience
 	}
+	if o.Room == 0 {
+		o.Room = leastRoom
+	}
 	if o.SnapshotEvery == 0 {
 		o.SnapshotEvery = time.Hour
 	}
@@ -263,34 +266,16 @@ func (m *Member) leave(ctx context.Context) {
 	}
 	m.stop()
 	m.running.Wait()
-	if m.etcd != nil {
+	if m.etcd() != nil {
 		m.note()
 		m.close()
+		m.seat.Load().end()
 	}
 	if m.client != nil {
 		_ = m.client.Close()
 	}
 	if m.tls != nil {
 		_ = m.tls.memory.Close()
-	}
-}
-
-// closePatience is how long etcd may take to close.
-const closePatience = 10 * time.Second
-
-// close closes etcd. One whose disk failed may never come to its end: then the
-// process goes on without waiting for it.
-func (m *Member) close() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		m.etcd.Close()
-		<-m.etcd.Server.StopNotify()
-	}()
-	select {
-	case <-done:
-	case <-time.After(closePatience):
-		m.log.Warn("the fleet's store did not close in time")
 	}
 }
 
@@ -335,17 +320,17 @@ func (m *Member) Abandon() {
 		_ = m.join.Close()
 	}
 	m.stop()
-	if m.etcd != nil {
-		for _, p := range m.etcd.Peers {
+	if m.etcd() != nil {
+		for _, p := range m.etcd().Peers {
 			_ = p.Listener.Close()
 		}
-		for _, l := range m.etcd.Clients {
+		for _, l := range m.etcd().Clients {
 			_ = l.Close()
 		}
-		go m.etcd.Server.HardStop()
+		go m.etcd().Server.HardStop()
 	}
 	m.running.Wait()
-	if m.etcd != nil {
+	if m.etcd() != nil {
 		m.close()
 	}
 	_ = m.client.Close()

@@ -132,6 +132,9 @@ func (m *Member) Status(ctx context.Context) Status {
 	m.mu.Lock()
 	s.Snapshot = m.shot
 	ended := m.ended
+	if ended == nil {
+		ended = m.full
+	}
 	m.mu.Unlock()
 	quick, end := context.WithTimeout(ctx, 1500*time.Millisecond)
 	_, err := m.client.Get(quick, Prefix+"leader") // through the majority
@@ -164,18 +167,21 @@ func (m *Member) Status(ctx context.Context) Status {
 
 // voters are the members of the store and the one that leads it.
 func (m *Member) voters(ctx context.Context, s *Status) (members []*pb.Member, leader uint64) {
-	if m.etcd != nil {
-		for _, x := range m.etcd.Server.Cluster().Members() {
+	if m.etcd() != nil {
+		for _, x := range m.etcd().Server.Cluster().Members() {
 			members = append(members, &pb.Member{ID: uint64(x.ID), Name: x.Name, PeerURLs: x.PeerURLs, ClientURLs: x.ClientURLs, IsLearner: x.IsLearner})
 		}
 		select {
-		case <-m.etcd.Server.StoppingNotify(): // its database is closed, or will be
+		case <-m.etcd().Server.StoppingNotify(): // its database is closed, or will be
+			s.Revision = m.files.read().High
+			return members, 0
+		case <-m.seat.Load().life.Done():
 			s.Revision = m.files.read().High
 			return members, 0
 		default:
 		}
-		s.Revision, s.Bytes = m.etcd.Server.KV().Rev(), m.etcd.Server.Backend().Size()
-		return members, uint64(m.etcd.Server.Leader())
+		s.Revision, s.Bytes = m.etcd().Server.KV().Rev(), m.etcd().Server.Backend().Size()
+		return members, uint64(m.etcd().Server.Leader())
 	}
 	one, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -230,7 +236,7 @@ func (m *Member) presences(ctx context.Context, majority bool) map[string]bool {
 }
 
 func (m *Member) isSelf(id uint64) bool {
-	return m.etcd != nil && id == uint64(m.etcd.Server.MemberID())
+	return m.etcd() != nil && id == uint64(m.etcd().Server.MemberID())
 }
 
 func (m *Member) nodeStatus(n Node, members []*pb.Member, leader uint64, answers map[uint64]bool, present map[string]bool) NodeStatus {
