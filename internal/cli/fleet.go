@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -184,7 +185,11 @@ func (a *app) nodeJoin() *cobra.Command {
 		Long: `Uses an invitation and fills the folder fleet of this node's data directory,
 while no node runs on it. Afterwards start the node with the roles that it was
 invited with. TOKEN may be - to be read from standard input, so that it does
-not stand in the list of processes.`,
+not stand in the list of processes.
+
+A gateway that takes over from others by the plan in force, on a data directory
+that is new, also gets their keys and their certificate authority, so that it
+can work on their database.`,
 		Example: "  foundry node join fdn_… --config /etc/foundry/foundry.yaml\n  foundry node join - --config /etc/foundry/foundry.yaml < invitation",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			token := args[0]
@@ -195,22 +200,48 @@ not stand in the list of processes.`,
 				}
 				token, _, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
 			}
+			take, err := a.takeKeys(file)
+			if err != nil {
+				return err
+			}
 			o, unlock, err := a.offlineMember(file)
 			if err != nil {
 				return err
 			}
 			defer unlock()
+			o.Take = take
 			j, err := member.Join(cmd.Context(), o, token)
 			if err != nil {
 				return err
 			}
 			return a.print(j, func(w io.Writer) {
 				fmt.Fprintf(w, "This node is %s in the fleet of %s.\n\nStart it:\n\n  %s serve --config FILE --role %s\n", j.Name, strings.Join(j.Nodes, ", "), self(), rolesLine(j.Roles))
+				switch {
+				case j.Keys:
+					fmt.Fprintln(w, "\nIt has the keys and the certificate authority of the other gateways: name their database in its configuration.")
+				case slices.Contains(j.Roles, member.Gateway):
+					fmt.Fprintf(w, "\n%s\n", daemon.KeysNotGiven(j.Why))
+				}
 			})
 		},
 	}
 	c.Flags().StringVar(&file, "config", "", "configuration file (YAML) of this node")
 	return c
+}
+
+// takeKeys is how a node takes keys that it is given: nil where it has some.
+func (a *app) takeKeys(file string) (func([]byte) (member.Ring, error), error) {
+	cfg, err := a.load(file)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.DataDir == "" {
+		cfg.DataDir = a.dir()
+	}
+	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil || !daemon.Untouched(cfg.DataDir) {
+		return nil, err
+	}
+	return daemon.TakeKeys(cfg, a.askPassphrase), nil
 }
 
 func (a *app) nodeDrain() *cobra.Command {

@@ -55,6 +55,7 @@ type membership struct {
 	desk    *member.Desk
 	front   atomic.Pointer[inference.Front] // nil: without the role inference
 	acts    chan struct{}                   // an act waits to be entered into the audit log
+	gives   atomic.Bool                     // this node can give its keys to a gateway that joins
 }
 
 // Member is this process's place in the fleet; nil while it has none.
@@ -127,6 +128,9 @@ func (d *Daemon) startFleet(ctx context.Context) error {
 		o.Name = "" // as the fleet knows it
 	}
 	o.Log, o.Clock, o.Patience, o.Note = d.log, d.clock, fleetPatience, d.noteAct
+	if d.Gateway() {
+		o.Give = d.giveKeys
+	}
 	d.joining = make(chan error, 1)
 	d.running.Go(func() {
 		m, err := member.Start(ctx, o)
@@ -182,6 +186,7 @@ func (d *Daemon) runFleet(ctx context.Context) {
 	if m == nil {
 		return
 	}
+	d.gives.Store(true)
 	d.running.Go(func() {
 		for ctx.Err() == nil {
 			if d.db.Healthy() {

@@ -115,15 +115,20 @@ func (m *Member) Invite(ctx context.Context, by, name string, roles []Role) (tok
 	if err != nil {
 		return "", Invitation{}, err
 	}
-	var doors []string
+	var doors, gateways []string
 	for _, n := range nodes {
 		if n.Name == name {
 			return "", Invitation{}, nameTaken(name)
 		}
-		if n.Addresses.Join != "" && slices.Contains(n.Roles, Fleet) {
+		switch {
+		case n.Addresses.Join == "" || !slices.Contains(n.Roles, Fleet):
+		case slices.Contains(n.Roles, Gateway): // which has more to give
+			gateways = append(gateways, n.Addresses.Join)
+		default:
 			doors = append(doors, n.Addresses.Join)
 		}
 	}
+	doors = append(gateways, doors...)
 	if len(doors) == 0 {
 		return "", Invitation{}, problem.New(problem.Conflict, "fleet-no-door", "No member of this fleet can be reached by others yet.").WithField("fleet.listen").
 			WithMend("Write fleet: {listen: {peers: IP:8490, clients: IP:8491, join: IP:8492}} into this node's configuration and restart it.")

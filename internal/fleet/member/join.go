@@ -55,6 +55,9 @@ type admission struct {
 	Initial   string        `json:"initial,omitempty"`
 	Members   []knownMember `json:"members"`
 	Sealed    []byte        `json:"sealed"` // age, to the node: secrets
+
+	Given []byte `json:"given,omitempty"` // age, to the node: what Options.Give gave
+	Why   string `json:"why,omitempty"`   // nothing was
 }
 
 // secrets are the fleet's, and reach a node only encrypted to its recipient.
@@ -142,7 +145,11 @@ func (m *Member) Admit(ctx context.Context, r request) (*admission, error) {
 		_, uerr := m.store.Update(ctx, "invitations/"+t.selector, &back, func() error { back.Used = time.Time{}; return nil })
 		return nil, errors.Join(err, uerr)
 	}
-	m.act(ctx, Act{By: "node:" + i.Name, Act: "node.join", Target: i.Name, Details: map[string]string{"invitation": i.Selector, "roles": roleList(i.Roles), "version": r.Version}})
+	details := map[string]string{"invitation": i.Selector, "roles": roleList(i.Roles), "version": r.Version}
+	if a.Given != nil {
+		details["given"] = "keys"
+	}
+	m.act(ctx, Act{By: "node:" + i.Name, Act: "node.join", Target: i.Name, Details: details})
 	return a, nil
 }
 
@@ -220,6 +227,10 @@ func (m *Member) welcome(ctx context.Context, i Invitation, r request) (*admissi
 	if err != nil {
 		return nil, err
 	}
+	more, why, err := m.give(ctx, i, r.Recipient)
+	if err != nil {
+		return nil, err
+	}
 	nodes, err := m.Nodes(ctx)
 	if err != nil {
 		return nil, err
@@ -232,7 +243,7 @@ func (m *Member) welcome(ctx context.Context, i Invitation, r request) (*admissi
 	if err != nil {
 		return nil, err
 	}
-	a := &admission{Fleet: m.files.read().Fleet, Authority: m.tls.authority.pem, Cert: certPEM(cert), Revoked: list, Roles: i.Roles, Sealed: given}
+	a := &admission{Fleet: m.files.read().Fleet, Authority: m.tls.authority.pem, Cert: certPEM(cert), Revoked: list, Roles: i.Roles, Sealed: given, Given: more, Why: why}
 	for _, n := range nodes {
 		a.Members = append(a.Members, knownMember{n.Name, n.Addresses, n.Votes()})
 	}
@@ -249,6 +260,20 @@ func (m *Member) welcome(ctx context.Context, i Invitation, r request) (*admissi
 		return nil, err
 	}
 	return a, nil
+}
+
+// give encrypts to a node what it gets beside the fleet's own secrets.
+func (m *Member) give(ctx context.Context, i Invitation, recipient string) (sealed []byte, why string, err error) {
+	if m.o.Give == nil {
+		return nil, "the member that let it in is no gateway", nil
+	}
+	body, why, err := m.o.Give(ctx, i.Name, i.Roles)
+	if err != nil || body == nil {
+		return nil, why, err
+	}
+	defer clear(body)
+	sealed, err = SealTo(recipient, body)
+	return sealed, "", err
 }
 
 // addLearner makes room for a member that copies first and votes later.

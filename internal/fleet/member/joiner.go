@@ -22,6 +22,8 @@ type Joined struct {
 	Name  string   `json:"name"`
 	Roles []Role   `json:"roles"`
 	Nodes []string `json:"nodes"`
+	Keys  bool     `json:"keys"`          // the installation's were given and taken
+	Why   string   `json:"why,omitempty"` // not
 }
 
 // Join uses an invitation and fills o.Dir, which has to be empty; [Start]
@@ -62,10 +64,19 @@ func Join(ctx context.Context, o Options, token string) (j Joined, err error) {
 	if err != nil {
 		return j, err
 	}
+	j = Joined{Fleet: a.Fleet, Name: o.Name, Roles: a.Roles, Why: a.Why}
+	switch {
+	case len(a.Given) > 0 && o.Take != nil:
+		if err := f.take(a.Given, o.Take); err != nil {
+			return j, err
+		}
+		j.Keys = true
+	case len(a.Given) > 0:
+		j.Why = "this node had keys before"
+	}
 	if err := f.settle(t, a, o); err != nil {
 		return j, err
 	}
-	j = Joined{Fleet: a.Fleet, Name: o.Name, Roles: a.Roles}
 	for _, k := range a.Members {
 		j.Nodes = append(j.Nodes, k.Name)
 	}
@@ -121,6 +132,36 @@ func post(ctx context.Context, url string, config *tls.Config, body []byte) ([]b
 		return nil, problem.New(problem.KindOf(p.Type, w.StatusCode), p.Code, p.Detail).WithField(p.Field).WithMend(p.Mend)
 	}
 	return out, nil
+}
+
+// take opens what was given, and seals what is here already by the ring that
+// follows from it.
+func (f *files) take(given []byte, take func([]byte) (Ring, error)) error {
+	kept := map[string][]byte{}
+	for _, name := range []string{identityFile, keyFile} {
+		plain, err := f.open(name)
+		if err != nil {
+			return err
+		}
+		defer clear(plain)
+		kept[name] = plain
+	}
+	body, err := f.openOwn(given)
+	if err != nil {
+		return err
+	}
+	defer clear(body)
+	ring, err := take(body)
+	if err != nil {
+		return err
+	}
+	f.ring = ring
+	for name, plain := range kept {
+		if err := f.seal(name, plain); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settle checks what came and writes it down; the record last.

@@ -74,6 +74,15 @@ type Options struct {
 	// Note is told of each act and of each refused attempt, so that it can be
 	// audited and, where it alarms, be sent. It must not block. May be nil.
 	Note func(Act)
+
+	// Give is asked what a node gets with its place, beside the fleet's own
+	// secrets: it reaches the node encrypted to its recipient. Without a body it
+	// gets nothing, for the reason given in words. May be nil.
+	Give func(ctx context.Context, name string, roles []Role) (body []byte, why string, err error)
+
+	// Take gets that on the node that joins, and says by which ring its files
+	// are sealed from then on. Nil: nothing is taken.
+	Take func(body []byte) (Ring, error)
 }
 
 // Member is this process's place in the fleet.
