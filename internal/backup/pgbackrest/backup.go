@@ -3,6 +3,7 @@ package pgbackrest
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/backup/engine"
 	"github.com/missionopsai/foundry/internal/backup/target"
@@ -68,10 +70,39 @@ func (e *Engine) Backup(ctx context.Context, t target.Target, r engine.BackupReq
 	if err := t.Admit(ctx); err != nil { // as late as can be: the turn may have been long
 		return engine.Point{}, err
 	}
-	if _, err := e.run(ctx, t, w.line, append(args, "backup")...); err != nil {
+	if err := e.begin(ctx, t, w, append(args, "backup")); err != nil {
 		return engine.Point{}, e.blocked(ctx, t, err)
 	}
 	return e.made(ctx, t, w.label)
+}
+
+const (
+	// admitting is how long a backup waits for a database that lets nobody in:
+	// it starts, it is loaded, or other connections hold every place.
+	admitting = time.Minute
+	knock     = 2 * time.Second
+)
+
+// waitsForDatabase is what a backup says that it does meanwhile.
+const waitsForDatabase = "waiting for the database to let the backup in"
+
+// begin makes the backup. Where the database does not let it in nothing has
+// begun, and it is tried again for a while.
+func (e *Engine) begin(ctx context.Context, t target.Target, w *watcher, args []string) error {
+	until := time.Now().Add(admitting)
+	for {
+		_, err := e.run(ctx, t, w.line, args...)
+		var p *problem.Error
+		if !errors.As(err, &p) || p.Code != "engine-refused" || !time.Now().Before(until) {
+			return err
+		}
+		w.progress.Tell(0, w.total, waitsForDatabase)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(knock):
+		}
+	}
 }
 
 // made finds the backup that a run says it made: exit 0 alone is no backup.

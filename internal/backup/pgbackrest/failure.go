@@ -65,7 +65,8 @@ var symptoms = []symptom{
 		return problem.New(problem.Conflict, "repository-foreign", fmt.Sprintf("The repository at %s is that of another database (%s).", t.Name, line)).
 			WithField("backup.targets").WithMend("Choose another path for this node; nothing was changed there.")
 	}},
-	{regexp.MustCompile(`\[056\]|\[057\]|unable to connect to 'dbname|unable to find primary cluster`), func(_ target.Target, line string) *problem.Error {
+	{regexp.MustCompile(`\[056\]|unable to connect to 'dbname`), refused},
+	{regexp.MustCompile(`\[057\]|unable to find primary cluster`), func(_ target.Target, line string) *problem.Error {
 		return problem.New(problem.Unavailable, "engine-database", "The database does not let the backup begin ("+line+").").
 			WithMend("See whether the database runs, and whether archiving is on: it is when the node was started with backup targets.").WithRetry(10 * time.Second)
 	}},
@@ -87,6 +88,18 @@ var symptoms = []symptom{
 }
 
 var errorLine = regexp.MustCompile(`(?m)(?:ERROR|ASSERT):\s*(\[\d+\].*)$`)
+
+var letIn = regexp.MustCompile(`(?:FATAL|ERROR): +(.+)$`)
+
+// refused explains that the database let no connection of the backup in.
+func refused(_ target.Target, line string) *problem.Error {
+	why := line
+	if m := letIn.FindStringSubmatch(line); m != nil {
+		why = m[1]
+	}
+	return problem.New(problem.Unavailable, "engine-refused", fmt.Sprintf("The database lets the backup not in (%s); nothing was begun.", why)).
+		WithMend("It is tried again by itself. If it stays so, see whether the database runs and what else is connected to it: a second backup of the same cluster waits for the first.").WithRetry(10 * time.Second)
+}
 
 // killed explains a run that somebody else ended.
 func killed(t target.Target, _ string) *problem.Error {
