@@ -11,7 +11,7 @@ LEAN = -vet=off -ldflags=-w
 # With RERUN=2 a test that fails runs again, alone, up to twice; it is listed as flaky, and what fails each time fails.
 GOTEST = $(GO) tool gotestsum --format pkgname --hide-summary skipped --rerun-fails=$(RERUN) --rerun-fails-max-failures=4 --rerun-fails-abort-on-data-race
 
-.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security bench-recovery bench-plan fuzz lint generate clean
+.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security bench-recovery bench-plan bench-fleet fuzz lint generate clean
 
 run: setup build ## set up, build, start a node on ./var
 	bin/foundry up --data-dir $(DATA_DIR)
@@ -57,6 +57,9 @@ bench-recovery: setup ## backup, drill and recovery of a bare machine, against p
 
 bench-plan: ## reading and checking plans of four sizes, and what falls with each thing in them
 	$(GO) run ./bench/plan $(BENCH)
+
+bench-fleet: ## leaders killed, starts, 200 functions from five members; BENCH="-soak 10m" for verdicts under load
+	$(GO) run ./bench/fleet $(BENCH)
 
 fuzz: ## every fuzz target for FUZZTIME each (default 10m)
 	scripts/fuzz $(or $(FUZZTIME),10m)
