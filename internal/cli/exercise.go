@@ -24,7 +24,8 @@ func (a *app) exercise() *cobra.Command {
 }
 
 func (a *app) exerciseRun() *cobra.Command {
-	var mode, out string
+	var mode, out, resume, owner string
+	var with []string
 	var keep bool
 	c := &cobra.Command{
 		Use: "run SCENARIO", Short: "Run a scenario and write the report", Args: exactly("SCENARIO"),
@@ -36,11 +37,16 @@ against the targets. Run it as root where networks are cut; otherwise nodes are
 killed, and nothing is cut. Nothing outside of it is touched, and it needs no
 running node.
 
+In the mode desktop it tells what happens, asks what the scenario asks, and takes
+the answers from the terminal, one line each. Every answer is in the timeline at
+once: an exercise that was interrupted goes on with --resume. A desktop exercise
+finds gaps; it proves no recovery time.
+
 The report (report.html), the record and the timelines are written into --out.
 The command fails with exit code 1 where something was not as it had to be, a
 target was missed or could not be measured, and with 70 where the exercise could
 not be carried to its end.`,
-		Example: "  sudo foundry exercise run primary-lost\n  foundry exercise run provider-lost --out /tmp/exercise\n  foundry exercise run ./own.scenario --json | jq .outcome",
+		Example: "  sudo foundry exercise run primary-lost\n  foundry exercise run provider-lost --out /tmp/exercise\n  foundry exercise run ./own.scenario --json | jq .outcome\n  foundry exercise run intruder --mode desktop --with ceo,deputy,on-call --owner ceo",
 		ValidArgsFunction: func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
 			all, _ := scenario.Shipped()
 			for _, s := range all {
@@ -53,15 +59,22 @@ not be carried to its end.`,
 			if err != nil {
 				return err
 			}
-			if scenario.Mode(mode) != scenario.Sandbox {
-				return problem.New(problem.Invalid, "exercise-mode", fmt.Sprintf("An exercise cannot be run in the mode %q.", mode)).WithField("--mode").WithMend("Choose sandbox.")
+			if out == "" {
+				out = filepath.Join("exercises", time.Now().UTC().Format("20060102-150405")+"-"+s.Name)
+			}
+			if resume != "" {
+				out = resume
+			}
+			switch scenario.Mode(mode) {
+			case scenario.Sandbox:
+			case scenario.Desktop:
+				return a.atDesk(cmd.Context(), s, desk{dir: out, resume: resume != "", with: with, owner: owner})
+			default:
+				return problem.New(problem.Invalid, "exercise-mode", fmt.Sprintf("An exercise cannot be run in the mode %q.", mode)).WithField("--mode").WithMend("Choose sandbox or desktop.")
 			}
 			binary, err := os.Executable()
 			if err != nil {
 				return err
-			}
-			if out == "" {
-				out = filepath.Join("exercises", time.Now().UTC().Format("20060102-150405")+"-"+s.Name)
 			}
 			r, err := sandbox.Run(cmd.Context(), sandbox.Options{Scenario: s, Dir: out, Binary: binary, Version: a.version, Keep: keep,
 				Socket: daemon.SocketPath, Authority: daemon.AuthorityFile, Told: a.exerciseTold(), Log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))})
@@ -77,7 +90,10 @@ not be carried to its end.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&mode, "mode", string(scenario.Sandbox), "sandbox: a throwaway fleet, really broken")
+	c.Flags().StringVar(&mode, "mode", string(scenario.Sandbox), "sandbox: a throwaway fleet, really broken; desktop: people walk through it")
+	c.Flags().StringSliceVar(&with, "with", nil, "desktop: who takes part, by the plan's names")
+	c.Flags().StringVar(&owner, "owner", "", "desktop: who owns the gaps that nobody else is named for")
+	c.Flags().StringVar(&resume, "resume", "", "desktop: go on with the exercise in this directory")
 	c.Flags().StringVar(&out, "out", "", "directory for the report (default: exercises/<time>-<scenario>)")
 	c.Flags().BoolVar(&keep, "keep", false, "leave the directories of the sandbox's nodes for a look")
 	return c

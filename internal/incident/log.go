@@ -24,6 +24,17 @@ func NewLog(to io.Writer, id, node, by string, clock func() time.Time) *Log {
 	return &Log{id: id, node: node, by: by, clock: clock, to: to, t: Timeline{State: Fold(nil)}}
 }
 
+// ResumeLog goes on with a timeline that was written before.
+func ResumeLog(to io.Writer, before []Entry, node, by string, clock func() time.Time) (*Log, error) {
+	if len(before) == 0 {
+		return nil, broken("There is no timeline to go on with.", nil)
+	}
+	if err := Verify(before); err != nil {
+		return nil, err
+	}
+	return &Log{id: before[0].Incident, node: node, by: by, clock: clock, to: to, t: Timeline{Entries: slices.Clone(before), State: Fold(before)}}, nil
+}
+
 // Append writes an entry, where the timeline allows it.
 func (l *Log) Append(body Body) (*Entry, error) {
 	l.mu.Lock()

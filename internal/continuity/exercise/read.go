@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/missionopsai/foundry/internal/durable"
 	"github.com/missionopsai/foundry/internal/incident"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -34,7 +36,7 @@ func Read(dir string) (*Record, error) {
 		if s.File != filepath.Base(s.File) {
 			return nil, changed(fmt.Sprintf("The record names a file outside of its directory: %q.", s.File))
 		}
-		t, err := readTimeline(filepath.Join(dir, s.File))
+		t, err := ReadTimeline(filepath.Join(dir, s.File))
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +48,8 @@ func Read(dir string) (*Record, error) {
 	return &r, nil
 }
 
-func readTimeline(path string) (*incident.Timeline, error) {
+// ReadTimeline reads the file of a timeline and verifies it.
+func ReadTimeline(path string) (*incident.Timeline, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, changed("A timeline is missing: " + err.Error() + ".")
@@ -73,4 +76,19 @@ func readTimeline(path string) (*incident.Timeline, error) {
 
 func changed(detail string) error {
 	return problem.New(incident.ErrBroken.Kind, "exercise-changed", detail).WithMend("Take the directory from where it was first written, or run the exercise again.")
+}
+
+// Write leaves the record and the page in a directory, beside the files of the
+// timelines that they refer to.
+func Write(dir string, r *Record, timelines map[string]*incident.Timeline) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	err = durable.Replace(filepath.Join(dir, RecordFile), text, 0o644)
+	var page bytes.Buffer
+	if perr := Page(&page, r, timelines); perr != nil {
+		return errors.Join(err, perr)
+	}
+	return errors.Join(err, durable.Replace(filepath.Join(dir, PageFile), page.Bytes(), 0o644))
 }

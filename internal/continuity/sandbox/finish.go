@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"path/filepath"
 
@@ -24,21 +23,9 @@ func (r *runner) finish() error {
 		id := t.State.ID
 		timelines[id] = t
 		r.rec.Timelines = append(r.rec.Timelines, exercise.Source{ID: id, Title: "What the fleet did: " + t.State.Title, Entries: t.State.Head.N, Head: t.State.Head.Hash, File: id + ".timeline"})
-		bad = errors.Join(bad, r.keep(id+".timeline", lines(t)))
+		bad = errors.Join(bad, durable.Replace(filepath.Join(r.o.Dir, id+".timeline"), lines(t), 0o644))
 	}
-	text, err := json.MarshalIndent(r.rec, "", "  ")
-	if err != nil {
-		return err
-	}
-	var page bytes.Buffer
-	if err := exercise.Page(&page, r.rec, timelines); err != nil {
-		return errors.Join(bad, r.keep(exercise.RecordFile, text), err)
-	}
-	return errors.Join(bad, r.keep(exercise.RecordFile, text), r.keep(exercise.PageFile, page.Bytes()))
-}
-
-func (r *runner) keep(name string, text []byte) error {
-	return durable.Replace(filepath.Join(r.o.Dir, name), text, 0o644)
+	return errors.Join(bad, exercise.Write(r.o.Dir, r.rec, timelines))
 }
 
 func lines(t *incident.Timeline) []byte {
