@@ -4,6 +4,7 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,8 +31,17 @@ type process struct {
 	data   string
 	log    *logBuffer
 
+	program string   // empty: the one under test
+	env     []string // beside this process's own
+
 	cmd    *exec.Cmd
 	exited chan struct{}
+}
+
+func (p *process) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(cmp.Or(p.program, binary), args...)
+	cmd.Env = append(os.Environ(), p.env...)
+	return cmd
 }
 
 // doorsOf is the section fleet of a configuration, with free addresses.
@@ -60,7 +70,7 @@ func newProcess(t *testing.T, name string) *process {
 // serve starts it and waits for its greeting.
 func (p *process) serve(roles string) {
 	p.t.Helper()
-	p.cmd = exec.Command(binary, "serve", "--json", "--config", p.config, "--role", roles)
+	p.cmd = p.command("serve", "--json", "--config", p.config, "--role", roles)
 	stdout, greeting := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = greeting, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -101,7 +111,7 @@ func (p *process) run(args ...string) said { return p.runAs(nil, args...) }
 
 func (p *process) runAs(who *syscall.Credential, args ...string) said {
 	var out, text bytes.Buffer
-	cmd := exec.Command(binary, append([]string{"--data-dir", p.data}, args...)...)
+	cmd := p.command(append([]string{"--data-dir", p.data}, args...)...)
 	cmd.Stdout, cmd.Stderr = &out, &text
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	if err := cmd.Run(); cmd.ProcessState == nil {
@@ -125,9 +135,11 @@ func (p *process) say(args ...string) (out string) {
 func (p *process) join(invite func(args ...string) string, roles string) {
 	p.t.Helper()
 	token := strings.Fields(invite("node", "invite", p.name, "--roles", roles))[0]
-	if s := p.run("node", "join", token, "--config", p.config); s.code != 0 {
-		p.t.Fatalf("%s does not join: %s", p.name, s.err)
-	}
+	// The fleet takes no member while one that votes came in the last five seconds.
+	await(p.t, p.name+" to join", func() (bool, string) {
+		s := p.run("node", "join", token, "--config", p.config)
+		return s.code == 0, s.err
+	})
 }
 
 const theTakeOver = `version: 1
