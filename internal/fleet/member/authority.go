@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -22,8 +23,7 @@ import (
 const (
 	authorityLife = 10 * 365 * 24 * time.Hour
 	certLife      = 90 * 24 * time.Hour
-	certRenewal   = 30 * 24 * time.Hour // before its end: at 60 days
-	clockError    = 24 * time.Hour      // by which another node's clock may be wrong
+	clockError    = 24 * time.Hour // by which another node's clock may be wrong
 	revokedLife   = 10 * 365 * 24 * time.Hour
 )
 
@@ -41,7 +41,14 @@ type authority struct {
 	cert *x509.Certificate
 	pem  []byte
 	key  crypto.Signer // nil: this node cannot sign
+	life time.Duration // of the certificates of nodes; 0: certLife
 }
+
+func (a *authority) lasts() time.Duration { return cmp.Or(a.life, certLife) }
+
+// renewal is how long before its end a certificate is renewed: a third of its
+// life, which is at 60 of 90 days.
+func (a *authority) renewal() time.Duration { return a.lasts() / 3 }
 
 func makeAuthority(fleet string, now time.Time) (*authority, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -135,7 +142,7 @@ func (a *authority) issue(name string, roles []Role, public crypto.PublicKey, no
 	slices.Sort(units)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: name, OrganizationalUnit: units}, DNSNames: names,
-		NotBefore: now.Add(-clockError), NotAfter: now.Add(certLife), KeyUsage: x509.KeyUsageDigitalSignature,
+		NotBefore: now.Add(-clockError), NotAfter: now.Add(a.lasts()), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.cert, public, a.key)
 	if err != nil {

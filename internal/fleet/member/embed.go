@@ -242,7 +242,8 @@ func (m *Member) dial(ctx context.Context) error {
 	c, err := clientv3.New(clientv3.Config{
 		Context: m.life, Endpoints: endpoints, TLS: m.tls.dial(memberName), Logger: newEtcdLog(m.log, func(error) {}),
 		DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 2 * time.Second, PermitWithoutStream: true,
-		DialOptions: []grpc.DialOption{grpc.WithAuthority(memberName)}, // certificates name roles, not addresses
+		DialOptions: []grpc.DialOption{grpc.WithAuthority(memberName), // certificates name roles, not addresses
+			grpc.WithContextDialer(m.lines.dial)},
 	})
 	if err != nil {
 		return fmt.Errorf("dialling the fleet: %w", err)

@@ -67,6 +67,7 @@ type Options struct {
 	Room          int64         // free bytes on the disk of Dir below which a member takes no part; default 24 MiB, negative: whatever is free
 	SnapshotEvery time.Duration // default 1 h
 	SnapshotKeep  int           // default 24
+	CertLife      time.Duration // of the certificates that this node issues; default 90 days
 
 	Log   *slog.Logger
 	Clock func() time.Time
@@ -95,6 +96,7 @@ type Member struct {
 	seat   atomic.Pointer[seat] // of the etcd in this process; nil: this process dials
 	store  *Store
 	tls    *tlsFiles
+	lines  lines
 	join   *http.Server // nil: nobody can join here
 
 	life    context.Context

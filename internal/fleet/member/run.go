@@ -22,6 +22,7 @@ func (m *Member) run() {
 	m.running.Go(m.keepRecord)
 	m.running.Go(m.keepRevoked)
 	m.running.Go(m.keepCertificate)
+	m.running.Go(m.keepAsking)
 	if m.etcd() == nil {
 		m.running.Go(m.keepEndpoints)
 		return
@@ -266,8 +267,9 @@ func (m *Member) keepEndpoints() {
 
 // keepCertificate renews this node's certificate at 60 of its 90 days.
 func (m *Member) keepCertificate() {
-	for m.pause(time.Minute) {
-		if m.clock().Before(m.tls.leaf().NotAfter.Add(-certRenewal)) {
+	again := m.tls.authority.lasts() / 20
+	for m.pause(min(time.Minute, again)) {
+		if m.clock().Before(m.tls.leaf().NotAfter.Add(-m.tls.authority.renewal())) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(m.life, 30*time.Second)
@@ -275,7 +277,7 @@ func (m *Member) keepCertificate() {
 		cancel()
 		if err != nil {
 			m.log.Warn("the node's certificate was not renewed", "until", m.tls.leaf().NotAfter, "error", err)
-			m.pause(10 * time.Minute)
+			m.pause(min(10*time.Minute, again))
 		}
 	}
 }
@@ -437,6 +439,7 @@ func (m *Member) renew(ctx context.Context) error {
 	if err := m.tls.load(m.files); err != nil {
 		return err
 	}
+	m.lines.renew()
 	return m.publish(ctx)
 }
 
@@ -448,7 +451,7 @@ func (f *files) signOwn(a *authority, r record, now time.Time) error {
 	}
 	defer clear(private)
 	pair, err := f.pair(private)
-	if err == nil && now.Before(pair.Leaf.NotAfter.Add(-certRenewal)) && now.After(pair.Leaf.NotBefore.Add(clockError/2)) {
+	if err == nil && now.Before(pair.Leaf.NotAfter.Add(-a.renewal())) && now.After(pair.Leaf.NotBefore.Add(clockError/2)) {
 		return nil
 	}
 	key, err := publicOf(private)

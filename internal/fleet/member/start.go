@@ -198,6 +198,7 @@ func (m *Member) identify() error {
 	if err != nil {
 		return err
 	}
+	authority.life = m.o.CertLife
 	if authority.key != nil {
 		if err := m.files.signOwn(authority, r, m.clock()); err != nil {
 			return err

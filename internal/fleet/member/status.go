@@ -308,7 +308,7 @@ func (s Status) warn() (out []string) {
 	if s.Bytes > s.Quota*3/4 {
 		out = append(out, fmt.Sprintf("The store takes %d of the %d MB that it may: find out what writes so much.", s.Bytes>>20, s.Quota>>20))
 	}
-	if left := s.Expires.Sub(s.At); left < certRenewal/2 {
+	if left := s.Expires.Sub(s.At); left < certLife/6 {
 		out = append(out, fmt.Sprintf("This node's certificate runs out in %d days and was not renewed.", int(left.Hours()/24)))
 	}
 	schemas, versions := map[int]bool{}, map[string]bool{}
