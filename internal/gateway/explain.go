@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,6 +38,10 @@ type Step struct {
 // Explain decides as a request of an organisation would be decided now.
 // Empty class, endpoint and features take their defaults.
 func (g *Gateway) Explain(o *access.Organisation, model, class, endpoint, features string) (Explanation, error) {
+	return g.explain(o, model, class, endpoint, features, g.table.Load())
+}
+
+func (g *Gateway) explain(o *access.Organisation, model, class, endpoint, features string, table *routeTable) (Explanation, error) {
 	ep := wire.ChatCompletions
 	if endpoint != "" {
 		var ok bool
@@ -60,13 +65,16 @@ func (g *Gateway) Explain(o *access.Organisation, model, class, endpoint, featur
 		slices.Sort(list)
 		a.features = strings.Join(slices.Compact(list), ",")
 	}
-	p, err := g.decide(policy, o.Name, a, g.table.Load(), g.Clock())
+	p, err := g.decide(policy, o.Name, a, table, g.Clock())
 	if err != nil {
 		return Explanation{}, err
 	}
 	out := Explanation{Allowed: p.refusal == nil, Text: strings.Split(strings.TrimRight(p.decision.Text(), "\n"), "\n"), Decision: p.decision, Refusal: p.refusal, Order: []Step{}}
 	for _, h := range p.hops {
 		out.Order = append(out.Order, Step{h.provider.Name, h.model, h.provider.breaker.State().String(), translated(h.provider, ep)})
+	}
+	if len(table.drained) > 0 {
+		out.Text = append(out.Text, "Taken out of use on every gateway: "+strings.Join(slices.Sorted(maps.Keys(table.drained)), ", ")+".")
 	}
 	return out, nil
 }

@@ -46,7 +46,8 @@ type Gateway struct {
 	models     []ModelConfig
 	exchange   *exchange
 	refreshing sync.Mutex
-	building   sync.Mutex // of the table
+	building   sync.Mutex      // of the table
+	out        map[string]bool // providers that are taken out of use; under building
 	table      atomic.Pointer[routeTable]
 	tenants    atomic.Pointer[tenants]
 	metrics    *Metrics

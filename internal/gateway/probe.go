@@ -77,7 +77,7 @@ func (g *Gateway) ProbeOnce(ctx context.Context, p *Provider) {
 func (g *Gateway) rebuild() {
 	g.building.Lock()
 	defer g.building.Unlock()
-	g.table.Store(newRouteTable(g.models, g.providers))
+	g.table.Store(g.drainedTable(g.out))
 }
 
 // Health returns the last probe's result, nil before the first.

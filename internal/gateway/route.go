@@ -21,7 +21,8 @@ var Tiers = []string{"bulk", "routine", "standard", "frontier"}
 // routeTable is the immutable map from logical model names to routes. A new
 // one is made when a provider's models change.
 type routeTable struct {
-	models map[string]*logicalModel
+	models  map[string]*logicalModel
+	drained map[string]bool // providers that are taken out of use
 }
 
 type logicalModel struct {
@@ -251,12 +252,20 @@ func (g *Gateway) decide(policy sovereignty.Policy, organisation string, a ask, 
 	}
 	var candidates []sovereignty.Candidate
 	var routes []route
+	var out []string // providers that would be asked, and are taken out of use
 	for _, r := range lm.routes {
+		if table.drained[r.provider.Name] {
+			out = append(out, r.provider.Name)
+			continue
+		}
 		if !offers(r.provider, a.endpoint) || lm.alias && embeds(r.model) != (a.endpoint == wire.Embeddings) {
 			continue
 		}
 		routes = append(routes, r)
 		candidates = append(candidates, sovereignty.Candidate{Provider: r.provider.Facts, Model: r.model, Order: r.order, Weight: r.weight, Tier: lm.tier})
+	}
+	if len(candidates) == 0 && len(out) > 0 {
+		return nil, drainedModel(a.model, out)
 	}
 	if len(candidates) == 0 {
 		return nil, problem.New(problem.Unsupported, "endpoint-unsupported", fmt.Sprintf("The model %q is not offered at %s.", a.model, a.endpoint.Path())).
