@@ -104,6 +104,7 @@ func (m *Member) openDoor() error {
 	}
 	mux.HandleFunc("POST "+joinPath, limited(m.answerJoin))
 	mux.HandleFunc("POST "+renewPath, limited(m.answerRenewal))
+	mux.HandleFunc("GET "+revokedDoor, m.answerRevoked)
 	m.join = &http.Server{Handler: mux, TLSConfig: m.tls.server(tls.VerifyClientCertIfGiven), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
 	m.running.Go(func() { _ = m.join.ServeTLS(l, "", "") })

@@ -22,6 +22,7 @@ func (m *Member) run() {
 	m.running.Go(m.keepRecord)
 	m.running.Go(m.keepRevoked)
 	m.running.Go(m.keepCertificate)
+	m.running.Go(m.keepAsking)
 	if m.etcd() == nil {
 		m.running.Go(m.keepEndpoints)
 		return

@@ -212,3 +212,32 @@ func Await(t testing.TB, what string, holds func(ctx context.Context) bool) {
 		}
 	}
 }
+
+// Listen listens at an address that somebody else had a moment ago, and says
+// whenever somebody connects.
+func Listen(t testing.TB, at string, told chan<- struct{}) net.Listener {
+	t.Helper()
+	var l net.Listener
+	var err error
+	Await(t, "the address is free", func(context.Context) bool {
+		l, err = net.Listen("tcp", at)
+		return err == nil
+	})
+	return &telling{l, told}
+}
+
+type telling struct {
+	net.Listener
+	told chan<- struct{}
+}
+
+func (l *telling) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		select {
+		case l.told <- struct{}{}:
+		default:
+		}
+	}
+	return c, err
+}
