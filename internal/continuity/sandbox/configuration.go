@@ -2,32 +2,53 @@ package sandbox
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
 // configuration is a node's own, as an operator would write it.
 func (l *Lab) configuration(n *node) string {
 	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	at := n.address()
-	fmt.Fprintf(&b, "data_dir: %s\nnode: {country: FI}\n", n.data())
-	fmt.Fprintf(&b, "fleet:\n  name: %s\n  listen: {peers: %q, clients: %q, join: %q}\n", n.name, at+":8490", at+":8491", at+":8492")
+	line("data_dir: %s", n.data())
+	line("node: {country: FI}")
+	line("fleet: {name: %s, listen: {peers: %q, clients: %q, join: %q}}", n.name, at+":8490", at+":8491", at+":8492")
+	if n.has("database") {
+		line("backup: {archive_timeout: 1s, targets: [{name: vault, kind: directory, path: %q}]}", l.vault())
+	}
+	if n.has("gateway") && l.shared() {
+		line("database: {fleet: true, lease: 5s}")
+	}
 	if !n.has("gateway") {
 		return b.String()
 	}
-	fmt.Fprintf(&b, "listen: {https: %q, http: \"off\"}\n", n.https())
-	fmt.Fprintf(&b, `providers:
-  - name: vendor
-    kind: openai
-    base_url: http://%s
-    own: false
-    discover: false
-    controller: FR
-    processing: [FR]
-    no_sub_processors: true
-    retention: {days: 0, contract: DPA-1, signed: 2026-01-02, expires: 2033-12-31}
-    models: [{name: simulator-chat, context: 100000, max_output: 100000, price: {input: "0", output: "1"}}]
-models:
-  - {name: m, routes: [{provider: vendor, model: simulator-chat}]}
-`, l.models.addr)
+	line("listen: {https: %q, http: \"off\"}", n.https())
+	if l.mailbox != nil {
+		line("mail: {from: foundry@%s, alarms: [ops@%[1]s], relays: [{host: %q, port: %s, ca: %q}]}", zone, l.mailbox.host, l.mailbox.port, l.mailbox.ca)
+	}
+	line("providers:")
+	routes := "{provider: vendor, model: simulator-chat}"
+	if l.own != nil {
+		routes = "{provider: home, model: simulator-chat}, " + routes
+		line("  - {name: home, kind: ollama, base_url: \"http://%s\", own: true, discover: false, controller: FI, processing: [FI], models: [{name: simulator-chat}]}", l.own.addr)
+	}
+	line("  - {name: vendor, kind: openai, base_url: \"http://%s\", own: false, discover: false, controller: FR, processing: [FR], no_sub_processors: true,", l.models.addr)
+	line("     retention: {days: 0, contract: DPA-1, signed: 2026-01-02, expires: 2033-12-31},")
+	line("     models: [{name: simulator-chat, context: 100000, max_output: 100000, price: {input: \"0\", output: \"1\"}}]}")
+	line("models:\n  - {name: m, routes: [%s]}", routes)
 	return b.String()
+}
+
+// vault is where backups go: a place that dies with no node.
+func (l *Lab) vault() string { return filepath.Join(l.dir, "vault") }
+
+// shared says whether the nodes have one database.
+func (l *Lab) shared() bool {
+	for _, n := range l.nodes {
+		if n.has("database") {
+			return true
+		}
+	}
+	return false
 }

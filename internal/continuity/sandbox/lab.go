@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/continuity/scenario"
+	"github.com/missionopsai/foundry/internal/gateway/simulator"
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
@@ -49,6 +50,7 @@ type Lab struct {
 	net     *network
 	nodes   []*node
 	models  *models
+	own     *models // the fleet's own; nil: it has none
 	mailbox *mailbox
 	names   *names
 	crowd   *crowd
@@ -97,11 +99,16 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 
 func (l *Lab) services(f *scenario.Fleet) (err error) {
 	here := l.net.address(0)
-	if l.models, err = newModels(here + ":0"); err != nil {
+	if l.models, err = newModels(here+":0", simulator.OpenAI); err != nil {
 		return err
 	}
+	if slices.Contains(f.Services, "inference") {
+		if l.own, err = newModels(here+":0", simulator.Ollama); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(f.Services, "mail") {
-		if l.mailbox, err = newMailbox(here + ":0"); err != nil {
+		if l.mailbox, err = newMailbox(l.dir, here); err != nil {
 			return err
 		}
 	}
@@ -214,8 +221,10 @@ func (l *Lab) close() {
 	if l.mailbox != nil {
 		l.mailbox.close()
 	}
-	if l.models != nil {
-		l.models.close()
+	for _, m := range []*models{l.models, l.own} {
+		if m != nil {
+			m.close()
+		}
 	}
 	if l.net != nil {
 		l.net.close()

@@ -47,11 +47,7 @@ func (r *runner) product(ctx context.Context, a scenario.Act) (string, error) {
 	}
 	switch a.Verb {
 	case "declare":
-		if r.event.IsZero() {
-			r.lab.seen.forget()
-			r.event = time.Now()
-			r.rec.Event = r.event
-		}
+		r.begin()
 		r.moment(time.Now(), "event", "declare", "", "Somebody declares an incident: "+a.Args["title"])
 		_, err := n.run(ctx, "incident", "open", a.Args["title"], "--category", "security-incident")
 		return "", err
@@ -62,6 +58,7 @@ func (r *runner) product(ctx context.Context, a scenario.Act) (string, error) {
 		return r.answer(ctx, n, a)
 	case "isolate":
 		other := r.lab.node(a.Args["node"])
+		r.begin()
 		r.hurt[other.name], r.away[other.name] = true, true
 		r.moment(time.Now(), "event", "isolate", other.name, fmt.Sprintf("%s is quarantined.", other.name))
 		return "", r.lab.net.isolate(other.i, false)

@@ -179,15 +179,21 @@ func (r *runner) do(ctx context.Context, a scenario.Act) (words string, err erro
 	return r.product(ctx, a)
 }
 
-// harm takes something away; the first time is the event that everything is
-// measured from.
-func (r *runner) harm(a scenario.Act, n *node) (string, error) {
-	words := map[string]string{"kill": "%s is killed: all its processes, at once.", "pause": "%s hangs: its processes stop and do not end.", "cut": "%s loses its network."}[a.Verb]
+// begin makes this moment the event that everything is measured from, if there
+// was none before.
+func (r *runner) begin() {
 	if r.event.IsZero() {
 		r.lab.seen.forget()
 		r.event = time.Now()
 		r.rec.Event = r.event
 	}
+}
+
+// harm takes something away; the first time is the event that everything is
+// measured from.
+func (r *runner) harm(a scenario.Act, n *node) (string, error) {
+	words := map[string]string{"kill": "%s is killed: all its processes, at once.", "pause": "%s hangs: its processes stop and do not end.", "cut": "%s loses its network."}[a.Verb]
+	r.begin()
 	at := time.Now()
 	r.hurt[n.name] = true
 	var err error
@@ -231,8 +237,13 @@ func (r *runner) heal(name string) error {
 
 func (r *runner) breaks(service string, broken bool) error {
 	switch service {
-	case "models", "inference":
+	case "models":
 		r.lab.models.broken.Store(broken)
+	case "inference":
+		if r.lab.own == nil {
+			return errors.New("the fleet has no service inference")
+		}
+		r.lab.own.broken.Store(broken)
 	case "mail":
 		r.lab.mailbox.broken.Store(broken)
 	case "dns":
@@ -243,6 +254,9 @@ func (r *runner) breaks(service string, broken bool) error {
 		}
 	default:
 		return fmt.Errorf("this sandbox cannot break %s", service)
+	}
+	if broken {
+		r.begin()
 	}
 	word := map[bool]string{true: "is broken", false: "works again"}[broken]
 	r.moment(time.Now(), "event", "break", service, fmt.Sprintf("The service %s %s.", service, word))

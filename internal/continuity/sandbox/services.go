@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,20 +23,21 @@ import (
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
-// models is a simulator of a supplier of models, which can be broken.
+// models is a simulator of a supplier of models, or of the fleet's own model
+// server, which can be broken.
 type models struct {
 	addr   string
 	server *http.Server
 	broken atomic.Bool
 }
 
-func newModels(addr string) (*models, error) {
+func newModels(addr string, format simulator.Format) (*models, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	m := &models{addr: l.Addr().String()}
-	answers := simulator.New(simulator.Options{Format: simulator.OpenAI, FirstByte: 5 * time.Millisecond, Forget: true})
+	answers := simulator.New(simulator.Options{Format: format, FirstByte: 5 * time.Millisecond, Forget: true})
 	m.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.broken.Load() {
 			http.Error(w, `{"error":{"message":"broken on purpose","type":"server_error"}}`, http.StatusServiceUnavailable)
@@ -51,7 +53,9 @@ func (m *models) close() { _ = m.server.Close() }
 
 // mailbox is a sink for mail: it takes what comes and sends nothing on.
 type mailbox struct {
-	addr   string
+	host   string
+	port   string
+	ca     string // file that its clients trust it by
 	server *smtp.Server
 	broken atomic.Bool
 
@@ -65,14 +69,26 @@ type letter struct {
 	To []string
 }
 
-func newMailbox(addr string) (*mailbox, error) {
-	l, err := net.Listen("tcp", addr)
+func newMailbox(dir, host string) (*mailbox, error) {
+	cert, text, err := selfSigned(host)
 	if err != nil {
 		return nil, err
 	}
-	m := &mailbox{addr: l.Addr().String()}
+	ca, err := file(dir, "mail.pem", text)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	m := &mailbox{host: host, port: port, ca: ca}
 	m.server = smtp.NewServer(m)
-	m.server.Domain, m.server.AllowInsecureAuth = "sandbox.test", true
+	m.server.Domain, m.server.TLSConfig = zone, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	m.server.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	go func() { _ = m.server.Serve(l) }()
 	return m, nil
