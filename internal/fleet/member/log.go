@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -40,6 +41,10 @@ func (h fatalHook) OnWrite(e *zapcore.CheckedEntry, f []zapcore.Field) {
 	h(err)
 	runtime.Goexit()
 }
+
+// mends lists what etcd calls an error and mends by itself: it tries again
+// until the store has been written once, or ends because it was told to.
+var mends = []string{"failed to update storage version", "setting up serving from embedded etcd failed."}
 
 func quieter(l zapcore.Level) slog.Level {
 	switch {
@@ -77,6 +82,13 @@ func (e *etcdLog) Write(entry zapcore.Entry, f []zapcore.Field) error {
 			return nil // it was told to stop
 		}
 	}
+	level := quieter(entry.Level)
+	if level < slog.LevelError && slices.Contains(mends, entry.Message) {
+		level = slog.LevelDebug
+		if !e.log.Enabled(context.Background(), level) {
+			return nil
+		}
+	}
 	to := zapcore.NewMapObjectEncoder()
 	for _, field := range append(e.fields[:len(e.fields):len(e.fields)], f...) {
 		field.AddTo(to)
@@ -85,7 +97,7 @@ func (e *etcdLog) Write(entry zapcore.Entry, f []zapcore.Field) error {
 	for k, v := range to.Fields {
 		attrs = append(attrs, slog.Any(k, v))
 	}
-	e.log.LogAttrs(context.Background(), quieter(entry.Level), entry.Message, attrs...)
+	e.log.LogAttrs(context.Background(), level, entry.Message, attrs...)
 	return nil
 }
 
