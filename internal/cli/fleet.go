@@ -272,7 +272,8 @@ func (a *app) nodeRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NAME", Short: "Remove a node from the fleet for good", Args: exactly("NAME"),
 		Long: `Takes the node's vote away and every certificate it has. The node may be down.
-To come back it needs a new invitation and an empty folder fleet.`,
+To come back it needs a new invitation and an empty folder fleet. One that was
+away meanwhile is told when it starts, by a list that the fleet signed.`,
 		Example: "  foundry node remove node-2",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.call(cmd.Context(), http.MethodDelete, "/api/v1/fleet/nodes/"+url.PathEscape(args[0]), nil, nil); err != nil {
