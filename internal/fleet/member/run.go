@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -269,7 +270,7 @@ func (m *Member) keepEndpoints() {
 func (m *Member) keepCertificate() {
 	again := m.tls.authority.lasts() / 20
 	for m.pause(min(time.Minute, again)) {
-		if m.clock().Before(m.tls.leaf().NotAfter.Add(-m.tls.authority.renewal())) {
+		if m.tls.authority.standing(m.tls.leaf(), m.clock()) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(m.life, 30*time.Second)
@@ -451,7 +452,7 @@ func (f *files) signOwn(a *authority, r record, now time.Time) error {
 	}
 	defer clear(private)
 	pair, err := f.pair(private)
-	if err == nil && now.Before(pair.Leaf.NotAfter.Add(-a.renewal())) && now.After(pair.Leaf.NotBefore.Add(clockError/2)) {
+	if err == nil && a.standing(pair.Leaf, now) {
 		return nil
 	}
 	key, err := publicOf(private)
@@ -463,6 +464,12 @@ func (f *files) signOwn(a *authority, r record, now time.Time) error {
 		return err
 	}
 	return replaceFile(f.path(certFile), certPEM(cert))
+}
+
+// standing says whether a certificate need not be made anew: it is not due, and
+// was not made by a clock that was ahead, which others refuse.
+func (a *authority) standing(leaf *x509.Certificate, now time.Time) bool {
+	return now.Before(leaf.NotAfter.Add(-a.renewal())) && now.After(leaf.NotBefore.Add(clockError/2))
 }
 
 func decode[T any](body []byte) (v T, err error) {
