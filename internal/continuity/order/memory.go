@@ -41,7 +41,7 @@ type record struct {
 
 // mostRecords bounds the file; the oldest are forgotten first, and their orders
 // are long gone from the store.
-const mostRecords = 2000
+const mostRecords = 500
 
 func recall(dir string) (*memory, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -55,6 +55,7 @@ type result struct {
 	attempt int
 	receipt Receipt
 	hand    string // a doer cannot: why
+	again   string // it has to wait for its gate once more: why
 }
 
 var errAbandoned = errors.New("the run was given up")
@@ -249,6 +250,9 @@ func (d *drive) result(r *Run, w *World) (action, bool) {
 		if x.hand != "" {
 			return action{what: actHand, step: i, need: byPerson(r, i, w, x.hand)}, true
 		}
+		if x.again != "" {
+			return action{what: actAgain, step: i, words: x.again}, true
+		}
 		receipt := x.receipt
 		return action{what: actSettle, step: i, receipt: &receipt}, true
 	}
@@ -398,8 +402,12 @@ func (d *drive) do(ctx context.Context, r *Run, i int, w *World, look bool) {
 	d.mu.Unlock()
 	t := d.task(r, i, w, x)
 	told := make(chan result, 1)
+	late := ""
+	if h := names(r, w.recoveryPlan(r), i, w); h != nil {
+		late = h.Words
+	}
 	go func() { // waited for as long as it has, and no longer
-		told <- d.attempt(ctx, doer, known, t, look)
+		told <- d.attempt(ctx, doer, known, t, look, late)
 	}()
 	go func() {
 		defer stop()
@@ -435,7 +443,7 @@ func (d *drive) do(ctx context.Context, r *Run, i int, w *World, look bool) {
 }
 
 // attempt looks, or does, and says how it ended.
-func (d *drive) attempt(ctx context.Context, doer Doer, known bool, t Task, look bool) (out result) {
+func (d *drive) attempt(ctx context.Context, doer Doer, known bool, t Task, look bool, late string) (out result) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.e.Log.Error("a step panicked", "run", d.id, "step", t.Step.Name, "panic", p)
@@ -457,6 +465,9 @@ func (d *drive) attempt(ctx context.Context, doer Doer, known bool, t Task, look
 		}
 		if !doer.Again {
 			return result{receipt: Receipt{Outcome: Indeterminate, Words: "Another leader began this, and whether it was done cannot be seen."}}
+		}
+		if late != "" { // it was allowed to begin when another leader did
+			return result{again: late}
 		}
 	}
 	d.point("doing " + t.Step.Kind)

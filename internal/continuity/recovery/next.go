@@ -537,7 +537,31 @@ func (r *Run) Waits() (out []string) {
 			out = append(out, s.Name+": "+s.Words)
 		}
 	}
+	if r.stuck() {
+		out = append(out, "What is left waits for itself: abandon this run, and mend the plan.")
+	}
 	return out
+}
+
+// stuck says whether nobody is at anything and nobody can be: every step that
+// is left waits for another, or for a gate that none of them will open.
+func (r *Run) stuck() bool {
+	open := false
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		switch s.State {
+		case Done, Skipped:
+			continue
+		case Running, NeedsPerson, Failed, Indeterminate:
+			return false
+		case Waiting:
+			if !slices.ContainsFunc(r.Steps, func(o StepState) bool { return slices.Contains(s.After, o.Name) && !o.State.Over() }) {
+				return false // it is about to begin
+			}
+		}
+		open = true
+	}
+	return open
 }
 
 // restoredSince says whether the incident knows already that a function is

@@ -73,6 +73,7 @@ type Reign struct {
 type StepState struct {
 	Name     string          `json:"name"`
 	Kind     string          `json:"kind"`
+	After    []string        `json:"after,omitempty"` // steps that have to end before
 	State    State           `json:"state"`
 	Words    string          `json:"words,omitempty"`
 	Attempt  int             `json:"attempt,omitempty"` // the latest; from 1

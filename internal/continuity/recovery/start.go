@@ -25,7 +25,13 @@ func fresh(p *plan.Plan, rp *plan.RecoveryPlan, s Start, by string, now time.Tim
 		r.Onto = s.Onto
 	}
 	for i := range rp.Steps {
-		r.Steps = append(r.Steps, StepState{Name: rp.Steps[i].Name, Kind: rp.Steps[i].Kind, State: Waiting})
+		st := StepState{Name: rp.Steps[i].Name, Kind: rp.Steps[i].Kind, State: Waiting}
+		for _, k := range after(rp, i) {
+			if k >= 0 {
+				st.After = append(st.After, rp.Steps[k].Name)
+			}
+		}
+		r.Steps = append(r.Steps, st)
 	}
 	return r
 }
