@@ -218,7 +218,7 @@ systemctl enable --now foundry.service
 var (
 	binaryRule = regexp.MustCompile(`^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$`)
 	sumRule    = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	tokenRule  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,8000}$`)
+	tokenRule  = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 	rolesRule  = regexp.MustCompile(`^[a-z]+(,[a-z]+)*$`)
 )
 
