@@ -44,6 +44,8 @@ type Config struct {
 
 	Backup backup.Config `yaml:"backup,omitempty" json:"backup,omitzero"`
 
+	Continuity ContinuityConfig `yaml:"continuity,omitempty" json:"continuity,omitzero"`
+
 	gateway.Config `yaml:",inline"`
 }
 
@@ -182,6 +184,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.Backup.Validate(); err != nil {
+		return err
+	}
+	if err := c.Continuity.check(); err != nil {
 		return err
 	}
 	return c.Config.Validate()

@@ -84,6 +84,7 @@ type Daemon struct {
 	safety
 	membership
 	lookout
+	world
 
 	gateways *ledger.Gateways // of this database
 
@@ -143,6 +144,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Reading the controls", d.makeAssurance},
 		{"Joining the fleet", d.awaitFleet},
 		{"Looking at the fleet", d.makeLookout},
+		{"Reading what a recovery may do here", d.makeWorld},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
 		step(s.name)
@@ -299,6 +301,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runBackups(ctx)
 	d.runFleet(ctx)
 	d.runLookout(ctx)
+	d.runWorld(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })
 	d.running.Go(func() { d.vault.Run(ctx) })

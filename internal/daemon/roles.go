@@ -93,7 +93,11 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 	if err := d.makeLookout(ctx); err != nil {
 		return nil, err
 	}
+	if err := d.makeWorld(ctx); err != nil {
+		return nil, err
+	}
 	d.runLookout(d.life)
+	d.runWorld(d.life)
 	if slices.Contains(roles, member.Inference) {
 		if err := d.startInference(ctx); err != nil {
 			return nil, err
@@ -124,6 +128,9 @@ func (c Config) checkMember() error {
 			WithMend("Give it as a systemd credential (keys: {kek: {credential: foundry-kek}}) or as a file on another volume.")
 	}
 	if err := c.checkKeys(); err != nil {
+		return err
+	}
+	if err := c.Continuity.check(); err != nil {
 		return err
 	}
 	return c.checkFleet()
