@@ -96,23 +96,29 @@ func watching(t *testing.T, c Config, roles ...member.Role) *Daemon {
 	return d
 }
 
-// join lets a node use an invitation, without starting it.
-func join(t *testing.T, d *Daemon, c Config, roles ...member.Role) {
+// beside is a process that has a place in the fleet and neither gateway nor
+// PostgreSQL, and looks.
+func beside(t *testing.T, o member.Options) *Daemon {
 	t.Helper()
-	if _, err := prepareDir(c.DataDir); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := OpenKeyring(c, nil)
+	d := newDaemon(Options{Config: Config{DataDir: filepath.Dir(o.Dir)}, Roles: []member.Role{member.Inference}})
+	d.config.Database.BinDir = t.TempDir()
+	d.life, d.stop = context.WithCancel(context.Background())
+	m, err := member.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := d.Member().Invite(t.Context(), "local:uid=0", c.NodeName(), roles)
-	if err != nil {
+	d.member.Store(m)
+	t.Cleanup(func() {
+		d.stop()
+		d.running.Wait()
+		d.closeLookout()
+		d.leaveFleet(context.WithoutCancel(t.Context()))
+	})
+	if err := d.makeLookout(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := member.Join(t.Context(), c.MemberOptions(nil, "lookout", ring), token); err != nil {
-		t.Fatal(err)
-	}
+	d.runLookout(d.life)
+	return d
 }
 
 // tell puts a plan into force for the fleet, later than the one before.
@@ -246,7 +252,26 @@ func TestAConfirmedLossIsEnteredWithItsSignalsAndAlarmedAndSoIsItsEnd(t *testing
 		left, err := d.watcher.Confirmed(ctx)
 		return err == nil && len(left) == 0
 	})
+	anotherAuthorityIsFound(t, d)
 	whatIsLeftForAnother(t, d, shop)
+}
+
+// anotherAuthorityIsFound says what is seen where another gateway of the same
+// database is known by another authority, until that one is gone.
+func anotherAuthorityIsFound(t *testing.T, d *Daemon) {
+	as := func(sql string) {
+		t.Helper()
+		if _, err := d.db.Pool(db.Migrator).Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as(`INSERT INTO gateways (node, boot, instance, trusts, version, authority, seen_at) VALUES (999, 1, gen_random_uuid(), '1 minute', 'x', 'another', now() + '1 hour'::interval)`)
+	membertest.Await(t, "the other authority is found and told", func(context.Context) bool {
+		r := d.ready()
+		return strings.Contains(r.Authority, "do not trust node 999") && strings.Contains(r.Authority, "tls.certificate") && r.Status == "ready" && slices.Contains(alarms(t, d), "authority-differs warning 1")
+	})
+	as(`UPDATE gateways SET seen_at = '-infinity' WHERE node = 999`)
+	membertest.Await(t, "it is gone", func(context.Context) bool { return d.ready().Authority == "ok" })
 }
 
 // whatIsLeftForAnother is the way of what survivors need, from the node that
@@ -254,15 +279,15 @@ func TestAConfirmedLossIsEnteredWithItsSignalsAndAlarmedAndSoIsItsEnd(t *testing
 // names that one.
 func whatIsLeftForAnother(t *testing.T, d *Daemon, shop *machine) {
 	const takes = "    fallbacks: [{node: two, state: warm, data: backup}]\n"
-	c := inFleet(t, "two")
-	c.Database.BinDir = t.TempDir() // no PostgreSQL server is there
-	join(t, d, c, member.Fleet)
+	o := membertest.Options(t, "two", member.Gateway) // it has no vote that would be missed
+	f := &membertest.Fleet{Members: []*member.Member{d.Member()}, Options: []member.Options{{}}}
+	f.Join(t, 0, o)
 	tell(t, d, fmt.Sprintf(watched, shop.web, shop.plain, takes))
 	membertest.Await(t, "one has left for two what it needs", func(ctx context.Context) bool {
 		_, err := d.Member().Store().Get(ctx, "survivors/two/one")
 		return err == nil
 	})
-	two := watching(t, c, member.Fleet)
+	two := beside(t, o)
 	var r survivor.Readiness
 	membertest.Await(t, "two has opened it and says what it lacks", func(ctx context.Context) bool {
 		all, err := d.custody.Readiness(ctx, false)
@@ -300,7 +325,4 @@ func whatIsLeftForAnother(t *testing.T, d *Daemon, shop *machine) {
 		_, err := d.Member().Store().Get(ctx, "survivors/two/one")
 		return errors.Is(err, member.ErrAbsent) && slices.Contains(alarms(t, d), "survivor-withdrawn warning 1")
 	})
-	if err := d.Member().Remove(t.Context(), "local:uid=0", "two"); err != nil {
-		t.Error(err)
-	}
 }
