@@ -235,11 +235,11 @@ func TestEscalationsAreToldOnceAcrossLeadersAndAgainUntilTheyAreSent(t *testing.
 	var down error
 	leader := func() *Watch {
 		return &Watch{Book: b, Log: slog.New(slog.DiscardHandler), Counter: func() time.Duration { return now.counter },
-			Tell: func(_ context.Context, id string, s *State, r *clock.Reading, e clock.Escalation) error {
+			Tell: func(_ context.Context, id string, s *State, r *clock.Reading, e clock.Escalation) (string, error) {
 				if down == nil {
 					told = append(told, id[len(s.ID):])
 				}
-				return down
+				return "", down
 			}}
 	}
 	w := leader()

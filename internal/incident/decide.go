@@ -30,7 +30,7 @@ type Decided struct {
 
 // gated are the decisions that open a gate: they need approval. Any other is
 // a record of what was decided, and stands by itself.
-var gated = []string{"restore", "restore-before-cause", "wipe", "lift-hold", "no-isolation", "no-notice", "no-plan-change", "close", "unfounded"}
+var gated = []string{"restore", "restore-before-cause", "wipe", "lift-hold", "no-isolation", "no-notice", "no-plan-change", "close", "unfounded", "notice"}
 
 func (*Decision) kind() Kind { return KindDecision }
 

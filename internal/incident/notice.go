@@ -31,6 +31,7 @@ type Step string
 // one that was sent, and of which nothing more is known, is indeterminate.
 const (
 	Drafted  Step = "drafted"
+	Released Step = "released" // somebody wants it sent, and it may be: whoever sends for the fleet does
 	SentOff  Step = "sent"
 	Accepted Step = "accepted" // by the relay, the portal, the person on the telephone
 	Failed   Step = "failed"
@@ -52,6 +53,8 @@ type Notice struct {
 	Receipt  string            `json:"receipt,omitempty"` // what the carrier said: a queue id, a reference, who answered and when
 	At       time.Time         `json:"at,omitzero"`
 	Words    string            `json:"words,omitempty"`
+	Try      int               `json:"try,omitempty"`   // which attempt, where the fleet sends it
+	Again    bool              `json:"again,omitempty"` // certainly not taken: it is tried again by itself
 }
 
 // Sent is a notice and how far it has come.
@@ -61,6 +64,12 @@ type Sent struct {
 	Tries   int       `json:"tries"`
 	ToldAt  time.Time `json:"told_at,omitzero"`
 	Unclear bool      `json:"indeterminate,omitempty"`
+
+	Released bool      `json:"released,omitempty"` // the fleet sends it until it is told, or refused for good
+	Doubts   int       `json:"doubts,omitempty"`   // attempts of which nobody knows what became
+	LastAt   time.Time `json:"last_at"`
+
+	DraftedAt time.Time `json:"drafted_at"`
 }
 
 // required is what a notice says whatever the plan: SP6 for clients (O-26),
@@ -98,11 +107,19 @@ func (b *Notice) check(s *State, _ string, at time.Time) error {
 		return refuse("incident-notice-undrafted", "There is no such notice.", "Draft it first: a notice says what it must, or it does not go out.")
 	}
 	switch b.Step {
+	case Released:
+		return s.releasable(old)
 	case SentOff:
 		if old.Step == Accepted {
 			return refuse("incident-notice-told", "It was told already.", "Send an update.")
 		}
+		if b.Try != 0 && (b.Try != old.Tries+1 || !old.Released) {
+			return refuse("incident-notice-tried", "Another node sends it.", "Nothing has to be done.")
+		}
 	case Failed:
+		if old.Step == Accepted {
+			return refuse("incident-notice-told", "It was told already.", "Send an update.")
+		}
 	case Accepted:
 		if b.Receipt == "" {
 			return refuse("incident-notice-unproven", "Nothing shows that it arrived: it is indeterminate, and its clock runs on.", "Give what the carrier answered: a queue id, a reference, who took the call.")
@@ -110,6 +127,20 @@ func (b *Notice) check(s *State, _ string, at time.Time) error {
 		return notAhead("at", b.At, at)
 	default:
 		return invalid("step", fmt.Sprintf("There is no step %q.", b.Step), "Use drafted, sent, accepted or failed.")
+	}
+	return nil
+}
+
+// releasable says whether a notice may be sent by the fleet. Where the plan
+// asks for more than one person, who wrote it does not send it alone.
+func (s *State) releasable(n *Sent) error {
+	switch {
+	case n.Step == Accepted:
+		return refuse("incident-notice-told", "It was told already.", "Send an update.")
+	case n.Released:
+		return refuse("incident-notice-released", "It is on its way already.", "`foundry incident show` says how far it is.")
+	case s.Approvals > 1 && !s.Approved("notice", n.ID):
+		return refuse("incident-notice-unapproved", fmt.Sprintf("The plan asks for %d people.", s.Approvals), fmt.Sprintf("Record a decision about \"notice\" of %s and have it approved.", n.ID))
 	}
 	return nil
 }
@@ -153,14 +184,25 @@ func (b *Notice) apply(s *State, e *Entry) {
 		n = &s.Notices[len(s.Notices)-1]
 	}
 	if b.Step == Drafted {
-		n.Notice = *b
+		n.Notice, n.DraftedAt = *b, e.At
 	}
-	n.Step, n.Entry = b.Step, e.N
-	n.Unclear = b.Step == SentOff
+	if b.Step == SentOff && n.Unclear {
+		n.Doubts++
+	}
+	n.Step, n.Entry, n.LastAt = b.Step, e.N, e.At
+	n.Unclear = b.Step == SentOff || b.Step == Failed && n.Doubts > 0
 	switch b.Step {
+	case Released:
+		n.Released, n.Doubts = true, 0
+	case Failed:
+		n.Released, n.Words = n.Released && b.Again, b.Words
 	case SentOff:
 		n.Tries++
+		if b.Channel != "" {
+			n.Channel = b.Channel
+		}
 	case Accepted:
+		n.Released = false
 		n.Receipt, n.ToldAt = b.Receipt, b.At
 		if b.Channel != "" {
 			n.Channel = b.Channel

@@ -123,7 +123,7 @@ func describeMore(e Entry) string {
 		if b.Event == "jump" {
 			return b.Words
 		}
-		return fmt.Sprintf("Clock %s at %g %%: %s %s", b.Clock, b.Share*100, b.Event, strings.Join(b.Who, ", "))
+		return tidy(fmt.Sprintf("Clock %s at %g %%: %s %s. %s", b.Clock, b.Share*100, b.Event, strings.Join(b.Who, ", "), b.Words))
 	case *Action:
 		if !b.Done.IsZero() {
 			return fmt.Sprintf("Action %s done at %s, shown by %s", b.ID, stamp(b.Done), b.Shown)

@@ -19,14 +19,16 @@ type Watch struct {
 	Log  *slog.Logger
 
 	// Tell sends an escalation. It may be asked twice for one, across a crash
-	// or a change of leaders: id is the same then. An error: it is tried again.
-	Tell func(ctx context.Context, id string, s *State, r *clock.Reading, e clock.Escalation) error
+	// or a change of leaders: id is the same then. It gives what the carriers
+	// said. An error: it is tried again.
+	Tell func(ctx context.Context, id string, s *State, r *clock.Reading, e clock.Escalation) (receipts string, err error)
 
 	// Counter is a clock that nobody can set: time since any moment.
 	Counter func() time.Duration
 
 	mu   sync.Mutex
 	last *clock.Pulse
+	said map[string]string // of an escalation that could not be sent: why, as it was last logged
 }
 
 // EscalationID names an escalation for good.
@@ -85,12 +87,29 @@ func (w *Watch) look(ctx context.Context, t *Timeline, now time.Time) {
 			if readings[i].ID != e.Clock {
 				continue
 			}
-			if err := w.Tell(ctx, EscalationID(t.State.ID, e), t.State, &readings[i], e); err != nil {
-				w.Log.Warn("an escalation could not be sent", "incident", t.State.ID, "clock", e.Clock, "error", err)
+			id := EscalationID(t.State.ID, e)
+			receipts, err := w.Tell(ctx, id, t.State, &readings[i], e)
+			if err != nil {
+				w.unsent(id, t.State.ID, err)
 				continue
 			}
-			w.write(ctx, t, event("told", e))
+			told := event("told", e)
+			told.Words = receipts
+			w.write(ctx, t, told)
 		}
+	}
+}
+
+// unsent logs why, once for each reason: it is tried again every few seconds.
+func (w *Watch) unsent(id, incident string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.said == nil {
+		w.said = map[string]string{}
+	}
+	if w.said[id] != err.Error() {
+		w.said[id] = err.Error()
+		w.Log.Warn("an escalation could not be sent", "incident", incident, "escalation", id, "error", err)
 	}
 }
 

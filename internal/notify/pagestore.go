@@ -110,6 +110,19 @@ func openPages(ctx context.Context, d *db.DB) (out []Page, err error) {
 	return out, nil
 }
 
+// takenPages are calls that somebody has taken since an instant.
+func takenPages(ctx context.Context, d *db.DB, codes []string, since time.Time) (out []Page, err error) {
+	err = d.Read(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT `+pageColumns+` FROM pages WHERE code = ANY($1) AND taken_at >= $2 ORDER BY id LIMIT 100`, codes, since)
+		if err != nil {
+			return err
+		}
+		out, err = pgx.CollectRows(rows, scanPage)
+		return err
+	})
+	return out, err
+}
+
 func insertOverride(ctx context.Context, tx pgx.Tx, o Override) (made time.Time, err error) {
 	err = tx.QueryRow(ctx, `INSERT INTO oncall_overrides (id, person, begins_at, ends_at) VALUES ($1, $2, $3, $4) RETURNING made_at`,
 		uuid.Must(uuid.NewV7()), o.Person, o.Begins, o.Ends).Scan(&made)
