@@ -24,6 +24,7 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/governance"
+	"github.com/missionopsai/foundry/internal/incident"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -64,7 +65,10 @@ type Options struct {
 
 	Nodes  *member.Desk  // of the fleet
 	Window *fleet.Window // nil: this node watches no fleet
-	Marks  func(context.Context, principal.Principal) (apart.Marks, error)
+
+	Incidents *incident.Window // nil: this node keeps none
+
+	Marks func(context.Context, principal.Principal) (apart.Marks, error)
 }
 
 // API serves the administrative interface.
@@ -103,6 +107,7 @@ func New(o Options) *API {
 	a.plan()
 	a.fleet()
 	a.window()
+	a.incidents()
 	return a
 }
 

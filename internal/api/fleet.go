@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/missionopsai/foundry/internal/fleet"
 	"github.com/missionopsai/foundry/internal/fleet/member"
+	"github.com/missionopsai/foundry/internal/incident"
 )
 
 type inviteNode struct {
@@ -64,13 +65,14 @@ func (a *API) fleet() {
 
 // NewNode makes the interface of a process that has no database: of all
 // operations, those on the fleet.
-func NewNode(version string, nodes *member.Desk, window *fleet.Window, log *slog.Logger) *API {
-	a := &API{Options: Options{Version: version, Nodes: nodes, Window: window, Log: log}, mux: http.NewServeMux()}
+func NewNode(version string, nodes *member.Desk, window *fleet.Window, incidents *incident.Window, log *slog.Logger) *API {
+	a := &API{Options: Options{Version: version, Nodes: nodes, Window: window, Incidents: incidents, Log: log}, mux: http.NewServeMux()}
 	config := huma.DefaultConfig("Foundry administration", version)
 	config.DocsPath, config.CreateHooks = "", nil
 	config.Components.Schemas = newSchemas()
 	a.huma = humago.New(a.mux, config)
 	a.fleet()
 	a.window()
+	a.incidents()
 	return a
 }

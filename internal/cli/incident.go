@@ -15,7 +15,10 @@ import (
 )
 
 func (a *app) incident() *cobra.Command {
-	return group("incident", "Verify what was done in an incident", a.incidentVerify())
+	return group("incident", "Work on what is going wrong now, and show what was done",
+		a.incidentShow(), a.incidentOpen(), a.incidentList(), a.incidentTimeline(), a.incidentClocks(), a.incidentPhase(), a.incidentRole(), a.incidentNote(), a.incidentSignal(), a.incidentFact(),
+		a.incidentScope(), a.incidentAct(), a.incidentDecide(), a.incidentApprove(), a.incidentAssess(), a.incidentQuarantine(), a.incidentEvidence(), a.incidentHold(), a.incidentNotice(),
+		a.incidentAction(), a.incidentReview(), a.incidentRevision(), a.incidentClose(), a.incidentExport(), a.incidentVerify())
 }
 
 func (a *app) incidentVerify() *cobra.Command {

@@ -84,6 +84,7 @@ type Daemon struct {
 	safety
 	membership
 	lookout
+	incidents
 	world
 
 	gateways *ledger.Gateways // of this database
@@ -145,6 +146,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Joining the fleet", d.awaitFleet},
 		{"Looking at the fleet", d.makeLookout},
 		{"Reading what a recovery may do here", d.makeWorld},
+		{"Reading the incidents", d.makeIncidents},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
 		step(s.name)
@@ -278,7 +280,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
-		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks})
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks, Incidents: d.incident})
 	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
@@ -301,6 +303,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runBackups(ctx)
 	d.runFleet(ctx)
 	d.runLookout(ctx)
+	d.runIncidents(ctx)
 	d.runWorld(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })

@@ -93,10 +93,14 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 	if err := d.makeLookout(ctx); err != nil {
 		return nil, err
 	}
+	if err := d.makeIncidents(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.makeWorld(ctx); err != nil {
 		return nil, err
 	}
 	d.runLookout(d.life)
+	d.runIncidents(d.life)
 	d.runWorld(d.life)
 	if slices.Contains(roles, member.Inference) {
 		if err := d.startInference(ctx); err != nil {
@@ -113,7 +117,7 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 			}
 		}
 	})
-	d.serveMember(api.NewNode(d.version, d.desk, d.window, d.log))
+	d.serveMember(api.NewNode(d.version, d.desk, d.window, d.incident, d.log))
 	d.settle()
 	return d, nil
 }

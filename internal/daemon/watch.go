@@ -206,6 +206,7 @@ func (d *Daemon) anchorLoss(ctx context.Context, c fleet.Confirmed) error {
 		signals = append(signals, map[string]any{"observer": o.Observer, "signal": o.Signal, "code": o.Code, "since": o.Since.UTC()})
 	}
 	details := map[string]any{"id": c.ID, "at": c.At.UTC(), "leader": c.By, "epoch": c.Epoch, "state": c.Verdict.State, "why": c.Verdict.Words, "signals": signals}
+	severity := d.severityOfLoss(ctx, c.Verdict.Subject)
 	return d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
 		if err := audit.Append(ctx, tx, principal.Node("fleet"), uuid.Nil, act, c.Verdict.Subject, details); err != nil || c.Ended {
 			return err
@@ -216,7 +217,7 @@ func (d *Daemon) anchorLoss(ctx context.Context, c fleet.Confirmed) error {
 			facts["lost"] = "seen from outside: the fleet " + other + " does not answer"
 			facts["next"] = "Tell its people: they may not know. Nothing of this fleet is concerned, and nothing follows from it there."
 		}
-		_, err := d.outbox.Alarm(ctx, tx, notify.Critical, alarm, uuid.Nil, facts)
+		_, err := d.outbox.Alarm(ctx, tx, severity, alarm, uuid.Nil, facts)
 		return err
 	})
 }
