@@ -336,3 +336,21 @@ func (p *Plan) BeforeClock(r *RecoveryPlan, e Estimate) time.Duration {
 	}
 	return out
 }
+
+// StepTimes says how long each step of a recovery plan takes, and how that is
+// known: for what a step is about, or else for the first function that the plan
+// brings back.
+func (p *Plan) StepTimes(r *RecoveryPlan, m Measured) (out []Part) {
+	for i := range r.Steps {
+		f := &Function{}
+		for _, name := range append(append([]string{}, r.Steps[i].Functions...), r.Functions...) {
+			if known := p.Function(name); known != nil {
+				f = known
+				break
+			}
+		}
+		c := &chain{p: p, r: r, f: f, m: m, index: map[string]int{}, memo: map[int]arrival{}}
+		out = append(out, c.part(i))
+	}
+	return out
+}

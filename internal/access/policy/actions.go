@@ -243,6 +243,12 @@ var continuityRules = []rule{
 	{"incident.notice", "send a notice of an incident", administrative, platform},
 	{"incident.close", "close an incident after its review", administrative, platform},
 
+	{"recovery.read", "see recovery plans, what they would do, and how recoveries stand", read | localAlways, platform},
+	{"recovery.start", "start a recovery of the plan", administrative | nodeAlways, platform},
+	{"recovery.act", "say what a step of a recovery waits for, try it again or skip it", 0, platform},
+	{"recovery.approve", "approve a step of a recovery", administrative, platform},
+	{"recovery.abandon", "give a recovery up", administrative, platform},
+
 	{"fleet.read", "see the nodes of the fleet, who answers, and whether anything can be decided", read | localAlways, platform},
 	{"fleet.invite", "invite a node into the fleet, or revoke an invitation", administrative, runs},
 	{"fleet.drain", "take work away from a node of the fleet, or give it back", administrative, runs},

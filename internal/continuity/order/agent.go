@@ -176,7 +176,7 @@ func (a *Agent) refuses(ctx context.Context, o Order) (*problem.Error, error) {
 	case hash != o.Plan:
 		return problem.New(problem.Conflict, "order-plan-other", "The order names another plan than its run goes by."), nil
 	case a.Kinds[o.Kind] == nil:
-		return problem.New(problem.Conflict, "order-kind-unknown", "This node is not set up to do "+o.Kind+"."), nil
+		return problem.New(problem.Conflict, "order-kind", "This node is not set up to do "+o.Kind+"."), nil
 	case !o.Until.IsZero() && a.Clock().After(o.Until):
 		return problem.New(problem.Conflict, "order-late", "The order was to be begun until "+o.Until.UTC().Format(time.RFC3339)+"."), nil
 	}

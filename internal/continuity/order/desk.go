@@ -25,7 +25,7 @@ const (
 
 // Give has an order carried out and waits until that is over, or ctx is. An
 // order that the node has, from this leader or one before, is not given a
-// second time: its answer is. A node that does not take it in time gets it no
+// second time: its answer is. One that failed or was refused is an error too. A node that does not take it in time gets it no
 // more ([ErrUnheard]); one that took it and is not done when ctx ends may go on
 // ([ErrUnending]).
 func (d *Desk) Give(ctx context.Context, term *member.Term, o Order) (Answer, error) {
@@ -62,7 +62,7 @@ func (d *Desk) GiveTold(ctx context.Context, term *member.Term, o Order, told fu
 				told(a)
 			}
 			if last = a; a.Over() {
-				return a, nil
+				return a, a.Err()
 			}
 			timer.Stop()
 		}

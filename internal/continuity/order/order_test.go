@@ -76,7 +76,7 @@ func (n *node) give(o Order) Answer {
 	ctx, cancel := context.WithTimeout(n.t.Context(), membertest.Patience)
 	defer cancel()
 	a, err := n.desk.Give(ctx, n.term, o)
-	if err != nil {
+	if !a.Over() || (err == nil) != (a.State == Done) {
 		n.t.Fatalf("giving %s: %v", o.ID, err)
 	}
 	return a
@@ -245,7 +245,7 @@ func otherKind(n *node) {
 	n.start()
 	o := n.order("start", 1)
 	o.Kind = "shell"
-	n.refused(o, "order-kind-unknown")
+	n.refused(o, "order-kind")
 }
 
 func late(n *node) {
