@@ -71,6 +71,7 @@ var (
 type options struct {
 	size
 	foundry string
+	apart   bool
 	dir     string
 	only    *regexp.Regexp
 	profile *regexp.Regexp
@@ -87,6 +88,7 @@ func parse(args []string) (*options, error) {
 	soak := f.Int("soak", -1, "requests of the long run, 0 for none")
 	only := f.String("only", "", "regular expression: measure only the settings that match, for example ^whole$")
 	f.StringVar(&o.foundry, "foundry", "", "the program to measure (default: built from this tree)")
+	f.BoolVar(&o.apart, "apart", false, "run the node's place in the fleet in a process of its own, as in production, and measure the gateway alone")
 	f.StringVar(&o.dir, "dir", "", "directory on the disk that the data directory is to be on (default: the system's for temporary files)")
 	profile := f.String("profile", "^$", "regular expression: take CPU profiles of the node in the settings that match, for example ^whole$, and show where the time goes")
 	f.StringVar(&o.results, "results", "", "write every sample to this file, as JSON")
@@ -123,7 +125,7 @@ func bench(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	s := &stage{}
+	s := &stage{apart: o.apart}
 	if s.dir, err = os.MkdirTemp(o.dir, "foundry-bench-"); err != nil {
 		return err
 	}

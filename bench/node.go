@@ -73,7 +73,14 @@ func (s *stage) startNode(ctx context.Context, program, config string) (*node, e
 	n.local = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(n.dataDir, "foundry.sock"))
 	}}}
-	p, err := s.start(ctx, "node", program, "up", "--json", "--data-dir", n.dataDir, "--config", config)
+	argv := []string{program, "up", "--json", "--data-dir", n.dataDir, "--config", config}
+	if s.apart {
+		if err := s.vote(ctx, n, config); err != nil {
+			return nil, err
+		}
+		argv = []string{program, "serve", "--role", "gateway", "--json", "--data-dir", n.dataDir, "--config", config}
+	}
+	p, err := s.start(ctx, "node", argv...)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +109,36 @@ func (s *stage) startNode(ctx context.Context, program, config string) (*node, e
 		}
 	}
 	return n, nil
+}
+
+// vote starts the node's place in the fleet as a process of its own, which is
+// how production runs, and lets the gateway join it.
+func (s *stage) vote(ctx context.Context, gateway *node, config string) error {
+	v := &node{program: gateway.program, dataDir: filepath.Join(s.dir, "vote")}
+	doors, err := freeAddresses()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.dir, "vote.yaml")
+	text := fmt.Sprintf("fleet: {name: vote, listen: {peers: %q, clients: %q, join: %q}}\n", doors[0], doors[1], doors[2])
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if _, err := s.start(ctx, "vote", v.program, "serve", "--role", "fleet", "--data-dir", v.dataDir, "--config", path); err != nil {
+		return err
+	}
+	for _, door := range doors {
+		if err := answersAt(ctx, door); err != nil {
+			return err
+		}
+	}
+	token, err := v.run(ctx, "node", "invite", "gateway", "--roles", "gateway")
+	if err != nil {
+		return err
+	}
+	invitation, _, _ := strings.Cut(strings.TrimSpace(string(token)), "\n")
+	_, err = gateway.run(ctx, "node", "join", strings.TrimSpace(invitation), "--config", config)
+	return err
 }
 
 // run gives the node a command.

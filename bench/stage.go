@@ -28,6 +28,7 @@ import (
 // references and the node, each a process of its own.
 type stage struct {
 	dir       string
+	apart     bool // the node's vote runs in a process of its own
 	ca        []byte
 	processes []*child
 	subjects  []*subject

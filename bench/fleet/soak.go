@@ -171,7 +171,36 @@ func soak(ctx context.Context, dir string, o options) error {
 	if err := w.nodes[0].get(ctx, "/fleet/losses", &confirmed); err != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	return s.report(o, w, hosts != nil, confirmed, time.Since(began))
+	took := time.Since(began)
+	if err := s.report(o, w, hosts != nil, confirmed, took); err != nil || ctx.Err() != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	return w.control(ctx, t)
+}
+
+// control takes away what is watched: a soak in which nothing could have been
+// confirmed would say nothing.
+func (w *world) control(ctx context.Context, t *targets) error {
+	_ = t.cmd.Process.Kill()
+	began := time.Now()
+	lost := 0
+	for end := began.Add(patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, time.Second) {
+		p, err := w.nodes[0].picture(ctx)
+		if err != nil {
+			continue
+		}
+		lost = 0
+		for _, f := range p.Functions {
+			if f.Verdict.State == verdict.Lost {
+				lost++
+			}
+		}
+		if lost == soakFunctions {
+			fmt.Printf("| afterwards everything that is watched is killed: all %d functions confirmed lost, seconds | | %.0f |\n", soakFunctions, time.Since(began).Seconds())
+			return nil
+		}
+	}
+	return fmt.Errorf("what is watched was killed, and only %d of %d functions were confirmed lost: the soak says nothing", lost, soakFunctions)
 }
 
 // until waits until every member holds every function to be fine.

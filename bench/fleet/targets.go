@@ -34,11 +34,13 @@ import (
 type targets struct {
 	cmd   *exec.Cmd
 	in    io.Closer
-	roots string // file with the authority's certificate
-	ports []string
+	roots string   // file with the authority's certificate
+	ports []string // of the pages
+	other []string // of the same functions
 }
 
-// newTargets starts functions pages over TLS, and an SSH server at each host.
+// newTargets starts functions, each a page over TLS and another open port, and
+// an SSH server at each host.
 func newTargets(dir string, functions int, hosts []string) (*targets, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -59,12 +61,13 @@ func newTargets(dir string, functions int, hosts []string) (*targets, error) {
 	var text strings.Builder
 	for s := bufio.NewScanner(out); s.Scan(); {
 		if list, ok := strings.CutPrefix(s.Text(), "ports "); ok {
-			t.ports = strings.Split(list, ",")
+			pages, other, _ := strings.Cut(list, " ")
+			t.ports, t.other = strings.Split(pages, ","), strings.Split(other, ",")
 			break
 		}
 		text.WriteString(s.Text() + "\n")
 	}
-	if len(t.ports) != functions {
+	if len(t.ports) != functions || len(t.other) != functions {
 		t.close()
 		return nil, errors.New("what is to be watched did not start")
 	}
@@ -76,7 +79,8 @@ func (t *targets) close() {
 	_ = t.cmd.Wait()
 }
 
-// plan has every function with two kinds of probes, from every member.
+// plan has every function watched from every member: looked at often, by two
+// kinds of probes. They end at two ports, for what ends at one is one kind.
 func (t *targets) plan(members int, every string) string {
 	var b strings.Builder
 	b.WriteString("version: 1\norganisation: {name: Bench, owner: anna, country: FI}\npeople: [{name: anna}]\nnodes:\n")
@@ -87,7 +91,7 @@ func (t *targets) plan(members int, every string) string {
 	for i, port := range t.ports {
 		fmt.Fprintf(&b, "  - name: f%d\n    mtd: 1 day\n    rto: 4h\n    probes:\n      - {name: page, kind: https, target: \"https://localhost:%s/healthz contains=ok days=7 tls=1.3\", every: %s}\n", i, port, every)
 		if every != "30s" {
-			fmt.Fprintf(&b, "      - {name: port, kind: tcp, target: \"localhost:%s\", every: %s}\n", port, every)
+			fmt.Fprintf(&b, "      - {name: port, kind: tcp, target: \"localhost:%s\", every: %s}\n", t.other[i], every)
 		}
 	}
 	return b.String()
@@ -105,13 +109,20 @@ func serveTargets(ctx context.Context, count string, hosts []string) error {
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"status":"ok"}`) })
-	var ports []string
+	var ports, other []string
 	for range functions {
+		bare, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		_, port, _ := net.SplitHostPort(bare.Addr().String())
+		other = append(other, port)
+		go drain(bare)
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
 		}
-		_, port, _ := net.SplitHostPort(l.Addr().String())
+		_, port, _ = net.SplitHostPort(l.Addr().String())
 		ports = append(ports, port)
 		s := &http.Server{Handler: page, TLSConfig: config, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 		go func() { _ = s.ServeTLS(l, "", "") }()
@@ -121,9 +132,20 @@ func serveTargets(ctx context.Context, count string, hosts []string) error {
 			return err
 		}
 	}
-	fmt.Print(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})), "ports ", strings.Join(ports, ","), "\n")
+	fmt.Print(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})), "ports ", strings.Join(ports, ","), " ", strings.Join(other, ","), "\n")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return nil
+}
+
+// drain ends connections as soon as they are made.
+func drain(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
 }
 
 // serveSSH lets nobody in: it is looked at, and no more.

@@ -263,9 +263,9 @@ func readable(oid uint32, v []byte) string {
 // bounds the batches that are, about 100 bytes for each of their rows: a node
 // checks while it answers.
 const (
-	checkStep   = 1000
+	checkStep   = 500
 	mostBatches = 32
-	mostHashes  = 25_000
+	mostHashes  = 15_000
 )
 
 // Check compares every row with the batch that stored it, and every batch's
