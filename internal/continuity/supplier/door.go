@@ -27,8 +27,8 @@ type door struct {
 	timeout time.Duration // of one request; 0: 15 s
 
 	// burnt are credentials that were refused. They are not shown again: a
-	// supplier may lock out whoever shows wrong ones (Robot: ten minutes after
-	// three), and that at the worst moment.
+	// supplier may lock out whoever shows wrong ones again, and that at the worst
+	// moment.
 	mu    sync.Mutex
 	burnt [sha256.Size]byte
 }
