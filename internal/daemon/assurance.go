@@ -25,7 +25,7 @@ func (d *Daemon) keyMaterial() (evidence.Material, error) {
 		return m, err
 	}
 	m.Data = map[string]string{"data directory": d.config.DataDir}
-	if d.cluster == nil {
+	if d.cluster.Load() == nil {
 		m.Data = map[string]string{"data directory (the database is elsewhere)": d.config.DataDir}
 	}
 	m.Former, err = filepath.Glob(filepath.Join(d.config.DataDir, "keys", "kek*.retired-*"))

@@ -83,7 +83,7 @@ func (d *Daemon) prepareBackups(ctx context.Context) (err error) {
 // makeDatabaseEngine makes what backs the private cluster up. Files of an
 // external database are not this node's to copy.
 func (d *Daemon) makeDatabaseEngine(ctx context.Context, c backup.Config) error {
-	if d.config.Database.DSN != "" {
+	if d.config.Database.DSN != "" || d.followsFleet() && !d.mayRunDatabase() {
 		d.log.Warn("the database is elsewhere: this node does not back it up")
 		return nil
 	}
@@ -103,10 +103,10 @@ func (d *Daemon) makeDatabaseEngine(ctx context.Context, c backup.Config) error 
 	d.database, err = pgbackrest.New(ctx, pgbackrest.Options{Targets: targets, Passphrase: d.passphrases.For(pgbackrest.Name), Runtime: d.runtime,
 		Dir: filepath.Join(d.config.DataDir, pgbackrest.Name), Account: account, Processes: c.Processes, Clock: d.clock, Log: d.log,
 		Server: func() (pgbackrest.Server, bool) {
-			if d.cluster == nil || d.cluster.PID() == 0 {
+			if d.cluster.Load() == nil || d.cluster.Load().PID() == 0 {
 				return pgbackrest.Server{}, false
 			}
-			return pgbackrest.Of(d.cluster), true
+			return pgbackrest.Of(d.cluster.Load()), true
 		}})
 	return err
 }

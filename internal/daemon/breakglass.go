@@ -45,8 +45,8 @@ func (d *Daemon) makeGlass() (err error) {
 func (d *Daemon) kitContent(ctx context.Context) (c kit.Content, err error) {
 	c = kit.Content{Foundry: d.version, Packages: []string{},
 		Node: kit.Node{Number: d.node.Number, Name: nodeName(d.config.Node.Name), Mode: d.config.Mode, Country: d.config.Node.Country, DataDir: d.config.DataDir, URL: d.URL()}}
-	if d.cluster != nil {
-		if c.PostgreSQL, err = majorOf(d.cluster.DataDir()); err != nil {
+	if d.cluster.Load() != nil {
+		if c.PostgreSQL, err = majorOf(d.cluster.Load().DataDir()); err != nil {
 			return c, err
 		}
 		c.Packages = []string{fmt.Sprintf("postgresql-%d", c.PostgreSQL), "pgbackrest", "restic"}

@@ -79,6 +79,10 @@ type TLSConfig struct {
 type DatabaseConfig struct {
 	DSN       string                   `yaml:"dsn,omitempty" json:"dsn,omitempty" jsonschema:"description=Connection string without user and password\\, for example: host=db1\\,db2 dbname=foundry sslmode=verify-full."`
 	Passwords map[string]config.Secret `yaml:"passwords,omitempty" json:"passwords,omitempty" jsonschema:"description=Password of each role: foundry_migrator\\, foundry_app\\, foundry_shipper\\, foundry_reader\\, foundry_sequencer."`
+	Fleet     bool                     `yaml:"fleet,omitempty" json:"fleet,omitempty" jsonschema:"description=Use the fleet's own database\\, wherever in the fleet it runs. A node with the role database does so always."`
+	Listen    string                   `yaml:"listen,omitempty" json:"listen,omitempty" jsonschema:"description=With the role database: where PostgreSQL is reached by gateways on other nodes\\, host:port. Default: the host of fleet.listen.clients and port 8493; without that\\, nowhere."`
+	Advertise string                   `yaml:"advertise,omitempty" json:"advertise,omitempty" jsonschema:"description=The same address as other nodes see it. Default: listen."`
+	Lease     config.Duration          `yaml:"lease,omitempty" json:"lease,omitzero" jsonschema:"type=string,description=How long a node that the rest of the fleet does not reach goes on as the primary of the fleet's database. Default 10s; 5s to 1m."`
 	BinDir    string                   `yaml:"bin_dir,omitempty" json:"bin_dir,omitempty" jsonschema:"description=Where the PostgreSQL server's programs are. Default: the newest found."`
 }
 
@@ -167,6 +171,9 @@ func (c Config) Validate() error {
 		if err := trustworthy(c.Database.DSN); err != nil {
 			return err
 		}
+	}
+	if err := c.Database.check(c.Fleet.Off); err != nil {
+		return err
 	}
 	for role := range c.Database.Passwords {
 		if !knownRole(role) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/access"
@@ -44,22 +45,27 @@ type Options struct {
 	Roles      []member.Role // of this process; empty: those of `foundry up`
 
 	rules verdict.Rules // of the fleet's judge, in tests that do not wait half a minute
+
+	// Watchdog is the program that is started as `database watchdog`; empty: this
+	// process's own.
+	Watchdog string
 }
 
 // Daemon is a running node.
 type Daemon struct {
-	config  Config
-	version string
-	log     *slog.Logger
-	clock   func() time.Time
-	node    node
-	started time.Time
+	config   Config
+	version  string
+	log      *slog.Logger
+	clock    func() time.Time
+	watchdog string
+	node     node
+	started  time.Time
 
 	countryAssumed bool
 	passphrase     func(ctx context.Context) ([]byte, error)
 
 	lock      *lock
-	cluster   *db.Cluster // nil with an external database
+	cluster   atomic.Pointer[db.Cluster] // nil with a database elsewhere
 	db        *db.DB
 	guard     *access.Guard
 	keyring   *keys.Keyring
@@ -84,6 +90,7 @@ type Daemon struct {
 	safety
 	membership
 	lookout
+	follower
 	incidents
 	world
 
@@ -197,6 +204,7 @@ func (d *Daemon) openJournal(context.Context) (err error) {
 	}
 	d.hold = d.holdJournal()
 	d.shipper = ledger.NewShipper(d.journal, d.db, ledger.ShipperOptions{Node: d.node.Number, Boot: d.node.Boot, Seal: d.keyring.Seal, Release: d.hold.Release, Log: d.log})
+	d.ships.Store(d.shipper)
 	d.budgets = ledger.NewBudgets(d.db, ledger.BudgetOptions{Node: d.node.Number, Boot: d.node.Boot, Log: d.log, Alarm: d.budgetAlarm})
 	return nil
 }
@@ -380,9 +388,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	if d.db != nil {
 		d.db.Close()
 	}
-	if d.cluster != nil {
-		errs = append(errs, d.cluster.Stop(flush))
-	}
+	errs = append(errs, d.stopDatabase(flush))
 	d.closeBackups()
 	if d.lock != nil {
 		d.lock.release()

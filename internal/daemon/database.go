@@ -31,6 +31,9 @@ func knownRole(name string) bool {
 // brings the schema up to date. An external server that is away does not stop
 // the node: the gateway then works from its snapshot.
 func (d *Daemon) startDatabase(ctx context.Context) error {
+	if d.followsFleet() {
+		return d.startFleetDatabase(ctx)
+	}
 	cfg, err := d.databaseConfig(ctx)
 	if err != nil {
 		return err
@@ -39,7 +42,7 @@ func (d *Daemon) startDatabase(ctx context.Context) error {
 		return err
 	}
 	if !d.db.Healthy() {
-		if d.cluster != nil {
+		if d.cluster.Load() != nil {
 			return d.db.WaitHealthy(ctx)
 		}
 		d.log.Warn("the database does not answer; starting without it")
@@ -50,8 +53,10 @@ func (d *Daemon) startDatabase(ctx context.Context) error {
 }
 
 func (d *Daemon) migrate(ctx context.Context, cfg db.Config) error {
-	if err := db.Migrate(ctx, cfg, d.log); err != nil {
-		return err
+	if cfg.Find == nil { // otherwise it is done where the server runs
+		if err := db.Migrate(ctx, cfg, d.log); err != nil {
+			return err
+		}
 	}
 	if err := db.CheckSchema(ctx, d.db); err != nil {
 		return err
@@ -69,7 +74,7 @@ func Migrate(ctx context.Context, c Config, log *slog.Logger) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if c.Database.DSN == "" {
+	if c.Database.DSN == "" || c.Database.Fleet {
 		return problem.New(problem.Invalid, "database-private", "The configuration names no external database.").WithField("database.dsn").
 			WithMend("A private database is migrated by `foundry up`.")
 	}
@@ -96,7 +101,7 @@ func (d *Daemon) migrateLater(cfg db.Config) {
 func (d *Daemon) databaseConfig(ctx context.Context) (db.Config, error) {
 	c := d.config.Database
 	if c.DSN != "" {
-		cfg := db.Config{DSN: c.DSN, Users: map[db.Role]db.Login{}}
+		cfg := db.Config{DSN: c.DSN, Users: map[db.Role]db.Login{}, Epochs: &db.Epochs{}}
 		for role, secret := range c.Passwords {
 			password, err := secret.Read("database.passwords." + role)
 			if err != nil {
@@ -110,6 +115,6 @@ func (d *Daemon) databaseConfig(ctx context.Context) (db.Config, error) {
 	if err != nil {
 		return db.Config{}, err
 	}
-	d.cluster = cluster
+	d.cluster.Store(cluster)
 	return cluster.Config(), nil
 }

@@ -52,7 +52,7 @@ func (d *Daemon) databaseLogins() []string {
 	for _, role := range db.Roles {
 		logins = append(logins, string(role))
 	}
-	if d.cluster != nil {
+	if d.cluster.Load() != nil {
 		logins = append(logins, "foundry_bootstrap")
 	}
 	return logins

@@ -172,6 +172,9 @@ func (d *Daemon) holdJournal() *journalHold {
 	}
 	return &journalHold{release: d.journal.Release, current: currentLSN(d.db), log: d.log,
 		archived: func() (string, bool) {
+			if d.followsFleet() && d.cluster.Load() == nil {
+				return d.archivedElsewhere()
+			}
 			if d.backups == nil {
 				return "", d.database != nil // the node is only starting
 			}

@@ -344,7 +344,7 @@ func (d *Daemon) searchAreas(s *keys.Search, since time.Time) []keys.Area {
 	data := d.config.DataDir
 	at := func(rel string) string { return filepath.Join(data, rel) }
 	var areas []keys.Area
-	if d.cluster != nil {
+	if d.cluster.Load() != nil {
 		wal := func(path string) bool { return strings.Contains(path, "/pg_wal/") }
 		areas = append(areas,
 			s.Files("data files", func(path string, _ fs.FileInfo) bool { return !wal(path) }, at("postgres")),

@@ -63,7 +63,8 @@ func TestALeakInEachPlaceIsFound(t *testing.T) {
 				put(path, body)
 				clear(secret)
 			}
-			d := &Daemon{config: Config{DataDir: data}, cluster: &db.Cluster{}}
+			d := &Daemon{config: Config{DataDir: data}}
+			d.cluster.Store(&db.Cluster{})
 			for _, a := range d.searchAreas(s, began) {
 				switch {
 				case a.Name == area && len(a.Finds) == 0:

@@ -102,6 +102,11 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 	d.runLookout(d.life)
 	d.runIncidents(d.life)
 	d.runWorld(d.life)
+	if d.mayRunDatabase() {
+		if err := d.runFleetDatabase(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if slices.Contains(roles, member.Inference) {
 		if err := d.startInference(ctx); err != nil {
 			return nil, err
@@ -198,7 +203,7 @@ func newDaemon(o Options) *Daemon {
 	d.logWatch = evidence.WatchLog(d.log.Handler())
 	d.log = slog.New(d.logWatch)
 	d.started = d.clock()
-	d.roles, d.rules = o.Roles, o.rules
+	d.roles, d.rules, d.watchdog = o.Roles, o.rules, o.Watchdog
 	return d
 }
 

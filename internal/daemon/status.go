@@ -35,6 +35,8 @@ type DatabaseStatus struct {
 	PID      int  `json:"pid,omitempty"`
 	Restarts int  `json:"restarts"`
 	Healthy  bool `json:"healthy"`
+
+	Fleet *FleetDatabase `json:"fleet,omitempty"` // the fleet's own database, as this node sees it
 }
 
 // ProviderStatus is a provider as operators see it.
@@ -58,9 +60,10 @@ func (d *Daemon) Status() Status {
 	s := Status{Version: d.version, Mode: d.config.Mode, Node: d.node.Number, Boot: d.node.Boot, Country: d.config.Node.Country, CountryAssumed: d.countryAssumed, URL: d.URL(),
 		DataDir: d.config.DataDir, Started: d.started, Readiness: d.ready(), Journal: d.journal.Stats(), Audit: d.auditLog.Status(), Models: d.gateway.Models(),
 		Database: DatabaseStatus{Healthy: d.db.Healthy()}}
-	if d.cluster != nil {
-		s.Database.Private, s.Database.PID, s.Database.Restarts = true, d.cluster.PID(), d.cluster.Restarts()
+	if c := d.cluster.Load(); c != nil {
+		s.Database.Private, s.Database.PID, s.Database.Restarts = true, c.PID(), c.Restarts()
 	}
+	s.Database.Fleet = d.FleetDatabase()
 	for _, p := range d.gateway.Providers() {
 		ps := ProviderStatus{Name: p.Name, Kind: string(p.Kind), Own: p.Facts.Own, Simulated: p.Facts.Simulated, Controller: string(p.Facts.Controller),
 			Circuit: p.Circuit().String(), Health: p.Health(), Connections: p.Connections(), Models: len(p.Models()), Inference: p.Front()}

@@ -8,6 +8,7 @@
 package pgbackrest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,10 +34,15 @@ const Name = "pgbackrest"
 const stanza = "foundry"
 
 // Server is a running private cluster.
-type Server struct{ Data, Socket string }
+type Server struct {
+	Data, Socket string
+	Port         string // names the socket; empty: 5432
+}
 
 // Of is the server of a cluster.
-func Of(c *db.Cluster) Server { return Server{Data: c.DataDir(), Socket: c.SocketDir()} }
+func Of(c *db.Cluster) Server {
+	return Server{Data: c.DataDir(), Socket: c.SocketDir(), Port: c.Port()}
+}
 
 // Options say what the engine works with.
 type Options struct {
@@ -284,7 +290,7 @@ func (e *Engine) server() (Server, error) {
 
 // connection are the options by which pgBackRest reaches the running cluster.
 func (s Server) connection() []string {
-	return []string{"--pg1-path=" + s.Data, "--pg1-socket-path=" + s.Socket, "--pg1-port=5432", "--pg1-user=" + string(db.Backup), "--pg1-database=" + db.MaintenanceDatabase}
+	return []string{"--pg1-path=" + s.Data, "--pg1-socket-path=" + s.Socket, "--pg1-port=" + cmp.Or(s.Port, "5432"), "--pg1-user=" + string(db.Backup), "--pg1-database=" + db.MaintenanceDatabase}
 }
 
 // run runs one command on a target's repository.

@@ -1,8 +1,10 @@
 package member
 
 import (
+	"context"
 	"encoding/pem"
 	"os"
+	"time"
 )
 
 // Material is what another program on this machine needs to take this node's
@@ -34,4 +36,17 @@ func (m *Member) Material() (out Material, err error) {
 // else can be chosen for anything.
 func (m *Member) Alone() bool {
 	return m.etcd() != nil && len(m.etcd().Server.Cluster().Members()) == 1
+}
+
+// Renew asks the fleet for more of a lease's time, beside what keeps it: ttl
+// counts from when it was asked for. gone: the fleet has ended it.
+func (m *Member) Renew(ctx context.Context, l *Lease) (ttl time.Duration, gone bool, err error) {
+	r, err := m.client.KeepAliveOnce(ctx, l.id)
+	switch {
+	case isGone(err):
+		return 0, true, nil
+	case err != nil:
+		return 0, false, worded(err)
+	}
+	return time.Duration(r.TTL) * time.Second, r.TTL <= 0, nil
 }
