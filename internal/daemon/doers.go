@@ -30,6 +30,7 @@ type world struct {
 	mover    *dns.Mover // nil: no zones are configured
 	machines map[string]supplier.Machines
 	store    *member.Store
+	apart    time.Duration // between two readings of a server's power; 0: as usual
 }
 
 // tendEvery is how often it is looked whether a machine that is cut off still is.
@@ -197,7 +198,7 @@ func (d *Daemon) powerOff(ctx context.Context, t recovery.Task, node string) (re
 	if err := t.Term.Check(ctx); err != nil {
 		return recovery.Fence{}, err
 	}
-	r, err := supplier.SwitchOff(ctx, m, server, supplier.Options{Clock: d.clock})
+	r, err := supplier.SwitchOff(ctx, m, server, supplier.Options{Clock: d.clock, Apart: d.apart})
 	switch {
 	case errors.Is(err, supplier.ErrBlind), errors.Is(err, supplier.ErrKey):
 		return recovery.Fence{}, recovery.ByHand(problem.From(err).Detail)
