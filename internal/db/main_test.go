@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if o := os.Getenv(helperVariable); o != "" {
 		startAndWait(o)
 	}
+	if data := os.Getenv(dogVariable); data != "" {
+		watchAndExit(data)
+	}
 	dbtest.Main(m)
 }
 
