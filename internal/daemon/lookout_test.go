@@ -252,6 +252,7 @@ func TestAConfirmedLossIsEnteredWithItsSignalsAndAlarmedAndSoIsItsEnd(t *testing
 		left, err := d.watcher.Confirmed(ctx)
 		return err == nil && len(left) == 0
 	})
+	anIncidentCameOfIt(t, d, "shop")
 	anotherAuthorityIsFound(t, d)
 	whatIsLeftForAnother(t, d, shop)
 }
