@@ -16,6 +16,7 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup"
+	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/fleet"
@@ -66,7 +67,8 @@ type Options struct {
 	Nodes  *member.Desk  // of the fleet
 	Window *fleet.Window // nil: this node watches no fleet
 
-	Incidents *incident.Window // nil: this node keeps none
+	Incidents  *incident.Window // nil: this node keeps none
+	Recoveries *recovery.Desk   // nil: this node belongs to no fleet
 
 	Marks func(context.Context, principal.Principal) (apart.Marks, error)
 }
@@ -108,6 +110,7 @@ func New(o Options) *API {
 	a.fleet()
 	a.window()
 	a.incidents()
+	a.recoveries()
 	return a
 }
 

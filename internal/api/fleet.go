@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/fleet"
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/incident"
@@ -65,8 +66,8 @@ func (a *API) fleet() {
 
 // NewNode makes the interface of a process that has no database: of all
 // operations, those on the fleet.
-func NewNode(version string, nodes *member.Desk, window *fleet.Window, incidents *incident.Window, log *slog.Logger) *API {
-	a := &API{Options: Options{Version: version, Nodes: nodes, Window: window, Incidents: incidents, Log: log}, mux: http.NewServeMux()}
+func NewNode(version string, nodes *member.Desk, window *fleet.Window, incidents *incident.Window, recoveries *recovery.Desk, log *slog.Logger) *API {
+	a := &API{Options: Options{Version: version, Nodes: nodes, Window: window, Incidents: incidents, Recoveries: recoveries, Log: log}, mux: http.NewServeMux()}
 	config := huma.DefaultConfig("Foundry administration", version)
 	config.DocsPath, config.CreateHooks = "", nil
 	config.Components.Schemas = newSchemas()
@@ -74,5 +75,6 @@ func NewNode(version string, nodes *member.Desk, window *fleet.Window, incidents
 	a.fleet()
 	a.window()
 	a.incidents()
+	a.recoveries()
 	return a
 }

@@ -129,7 +129,7 @@ on the same data directory.`,
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddGroup(&cobra.Group{ID: "node", Title: "This node:"}, &cobra.Group{ID: "clients", Title: "People, organisations and keys:"},
 		&cobra.Group{ID: "requests", Title: "Requests and cost:"})
-	for _, c := range []*cobra.Command{a.up(), a.status(), a.console(), a.ca(), a.config(), a.database(), a.journal(), a.controls(), a.notify(), a.oncall(), a.audit(), a.backup(), a.breakglass(), a.recover(), a.plan(), a.serve(), a.node(), a.fleetGroup(), a.probe(), a.incident(), a.exercise()} {
+	for _, c := range []*cobra.Command{a.up(), a.status(), a.console(), a.ca(), a.config(), a.database(), a.journal(), a.controls(), a.notify(), a.oncall(), a.audit(), a.backup(), a.breakglass(), a.recover(), a.plan(), a.serve(), a.node(), a.fleetGroup(), a.probe(), a.incident(), a.recoveryGroup(), a.exercise()} {
 		c.GroupID = "node"
 		root.AddCommand(c)
 	}

@@ -93,6 +93,7 @@ type Daemon struct {
 	follower
 	incidents
 	world
+	recoveries
 
 	gateways *ledger.Gateways // of this database
 
@@ -154,6 +155,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Looking at the fleet", d.makeLookout},
 		{"Reading what a recovery may do here", d.makeWorld},
 		{"Reading the incidents", d.makeIncidents},
+		{"Reading the recoveries", d.makeRecovery},
 		{"Opening the interfaces", d.makeInterfaces},
 	} {
 		step(s.name)
@@ -288,7 +290,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
-		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks, Incidents: d.incident})
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks, Incidents: d.incident, Recoveries: d.recovery})
 	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
@@ -313,6 +315,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runLookout(ctx)
 	d.runIncidents(ctx)
 	d.runWorld(ctx)
+	d.runRecovery(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })
 	d.running.Go(func() { d.vault.Run(ctx) })

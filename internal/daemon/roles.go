@@ -99,7 +99,11 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 	if err := d.makeWorld(ctx); err != nil {
 		return nil, err
 	}
+	if err := d.makeRecovery(ctx); err != nil {
+		return nil, err
+	}
 	d.runLookout(d.life)
+	d.runRecovery(d.life)
 	d.runIncidents(d.life)
 	d.runWorld(d.life)
 	if d.mayRunDatabase() {
@@ -122,7 +126,7 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 			}
 		}
 	})
-	d.serveMember(api.NewNode(d.version, d.desk, d.window, d.incident, d.log))
+	d.serveMember(api.NewNode(d.version, d.desk, d.window, d.incident, d.recovery, d.log))
 	d.settle()
 	return d, nil
 }

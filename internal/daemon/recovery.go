@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/missionopsai/foundry/internal/access/policy"
+	"github.com/missionopsai/foundry/internal/audit"
+	"github.com/missionopsai/foundry/internal/continuity/order"
+	"github.com/missionopsai/foundry/internal/continuity/recovery"
+	"github.com/missionopsai/foundry/internal/fleet/probe"
+	"github.com/missionopsai/foundry/internal/fleet/verdict"
+	"github.com/missionopsai/foundry/internal/incident"
+	"github.com/missionopsai/foundry/internal/plan"
+	"github.com/missionopsai/foundry/internal/principal"
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+// recoveries are what this process does of them: it carries out orders to its
+// node, leads while it leads the fleet, and lets people look and speak.
+type recoveries struct {
+	executor *recovery.Executor
+	agent    *order.Agent
+	recovery *recovery.Desk
+}
+
+// makeRecovery makes them. Whoever belongs to a fleet has them; the database may
+// be down.
+func (d *Daemon) makeRecovery(context.Context) error {
+	m := d.Member()
+	if m == nil {
+		return nil
+	}
+	orders := &order.Desk{Store: m.Store()}
+	// What the executor writes into a timeline nobody has asked for but itself.
+	book := &incident.Book{Store: m.Store(), Node: m.Name(), Clock: d.clock, Authorise: func(_ context.Context, p principal.Principal, _ policy.Action, _ policy.Resource) error {
+		if p.Kind == principal.System {
+			return nil
+		}
+		return problem.New(problem.Denied, "recovery-not-itself", "This book is the executor's own.")
+	}}
+	doers := d.doers(orders)
+	d.executor = &recovery.Executor{Store: m.Store(), Book: book, Node: m.Name(), Plan: d.planned.Plan, Doers: doers, Clock: time.Now, Log: d.log}
+	env, err := d.probeEnv(m)
+	if err != nil {
+		return err
+	}
+	prober := &recovery.Prober{Store: m.Store(), Node: m.Name(), Env: func() probe.Env { return env }}
+	kinds, again := prober.Carries()
+	d.carries(kinds, again)
+	d.agent = &order.Agent{Store: m.Store(), Node: m.Name(), Dir: filepath.Join(FleetDir(d.config.DataDir), "orders"), Kinds: kinds, Again: again, Plan: recovery.PlanOf(m.Store()), Clock: d.clock, Log: d.log}
+	d.recovery = &recovery.Desk{Store: m.Store(), Book: d.book, Plan: d.planned.Plan, Clock: d.clock, Doers: doers, Who: d.personOfPlan, Measured: d.measuredIfKnown, Audit: d.auditRecovery,
+		May: func(ctx context.Context, p principal.Principal, act policy.Action, target string) error {
+			if d.guard != nil {
+				return d.guard.Authorise(ctx, p, act, policy.Resource{ID: target})
+			}
+			return d.desk.May(ctx, p, act, target)
+		}}
+	return nil
+}
+
+// doers do the steps of recoveries, by their kind. What is in none of the maps
+// people do.
+func (d *Daemon) doers(orders *order.Desk) map[string]recovery.Doer {
+	out := map[string]recovery.Doer{
+		"confirm":  recovery.Confirm(),
+		"notify":   recovery.Notify(),
+		"review":   recovery.Review(),
+		"watch":    recovery.Watch(d.lostAgain),
+		"validate": recovery.Validate(orders, d.clientAddress),
+	}
+	maps.Copy(out, d.worldDoers(orders))
+	return out
+}
+
+// carries adds what this node does by orders, and which of it may be begun
+// again.
+func (d *Daemon) carries(kinds map[string]order.Carry, again map[string]bool) {
+	maps.Copy(kinds, d.worldCarries())
+	maps.Copy(again, worldAgain())
+	maps.Copy(kinds, d.databaseCarries())
+	maps.Copy(again, databaseAgain())
+}
+
+// lostAgain says whether the fleet holds that a function is lost.
+func (d *Daemon) lostAgain(function string) (string, bool) {
+	v, known := d.watcher.Ruled(verdict.Function(function))
+	return v.Words, known && v.State == verdict.Lost
+}
+
+// personOfPlan says which person of a plan has signed in.
+func (d *Daemon) personOfPlan(ctx context.Context, p principal.Principal, of *plan.Plan) (string, error) {
+	if d.people == nil {
+		return "", nil
+	}
+	var accounts []string
+	for i := range of.People {
+		if a := of.People[i].Account; a != "" {
+			accounts = append(accounts, a)
+		}
+	}
+	known, err := d.people.Named(ctx, accounts)
+	if err != nil {
+		return "", err
+	}
+	for i := range of.People {
+		if a := of.People[i].Account; a != "" && known[a] == p.String() {
+			return of.People[i].Name, nil
+		}
+	}
+	return "", nil
+}
+
+// measuredIfKnown is what drills have measured, where the database can be asked.
+func (d *Daemon) measuredIfKnown(ctx context.Context, p *plan.Plan) plan.Measured {
+	if d.db == nil || !d.db.Healthy() {
+		return plan.Measured{}
+	}
+	m, err := d.measuredForPlan(ctx, p)
+	if err != nil {
+		return plan.Measured{}
+	}
+	return m
+}
+
+// auditRecovery enters what somebody did into the audit log, where that can be
+// reached; the timeline, which has it in any case, is anchored there later.
+func (d *Daemon) auditRecovery(ctx context.Context, p principal.Principal, act, target string, details map[string]any) {
+	if d.db == nil || !d.db.Healthy() {
+		return
+	}
+	if err := d.db.Org(ctx, uuid.Nil, func(tx pgx.Tx) error { return audit.Append(ctx, tx, p, uuid.Nil, act, target, details) }); err != nil {
+		d.log.Warn("an act of a recovery is in its incident and not in the audit log; the incident's anchor will be", "act", act, "error", err)
+	}
+}
+
+// runRecovery works until ctx ends.
+func (d *Daemon) runRecovery(ctx context.Context) {
+	if d.executor == nil {
+		return
+	}
+	d.running.Go(func() {
+		if err := d.agent.Run(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("this node carries no orders of recoveries out", "error", err)
+		}
+	})
+	d.running.Go(func() { repeat(ctx, time.Second, nil, "recoveries are not led", d.leadRecoveries, d) })
+}
+
+// leadRecoveries carries recoveries out for as long as this node leads the
+// fleet.
+func (d *Daemon) leadRecoveries(ctx context.Context) error {
+	term, leads := d.watcher.Term()
+	if !leads {
+		return nil
+	}
+	return d.executor.Lead(ctx, term)
+}
+
+// clientAddress is where clients reach a node, where that is configured.
+func (d *Daemon) clientAddress(node string) string {
+	if all := d.config.Continuity.DNS.Addresses[node]; len(all) > 0 {
+		return all[0]
+	}
+	return ""
+}
