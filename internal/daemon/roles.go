@@ -99,18 +99,18 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 	if err := d.makeWorld(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.makeRecovery(ctx); err != nil {
-		return nil, err
-	}
-	d.runLookout(d.life)
-	d.runRecovery(d.life)
-	d.runIncidents(d.life)
-	d.runWorld(d.life)
 	if d.mayRunDatabase() {
 		if err := d.runFleetDatabase(ctx); err != nil {
 			return nil, err
 		}
 	}
+	if err := d.makeRecovery(ctx); err != nil {
+		return nil, err
+	}
+	d.runLookout(d.life)
+	d.runRecovery(d.life)
+	d.runWorld(d.life)
+	d.runIncidents(d.life)
 	if slices.Contains(roles, member.Inference) {
 		if err := d.startInference(ctx); err != nil {
 			return nil, err
