@@ -261,6 +261,12 @@ func (s *soak) round(x trouble, confirm bool, hold time.Duration, database int) 
 		back()
 	}
 	x.end()
+	// What starts without its database starts without a lease of a budget, and
+	// refuses what it may not spend: it is held to nothing before that is back.
+	if !early && len(x.silent) > 0 {
+		early = true
+		back()
+	}
 	healed := time.Now()
 	x.silent, x.parted, x.over = nil, nil, true
 	var starting sync.WaitGroup

@@ -260,9 +260,11 @@ func (c *crowd) wander(ctx context.Context, gateways []int, words int, stream bo
 				continue
 			}
 		} else {
-			c.mu.Lock()
-			c.gaps = append(c.gaps, gap{a.end.Sub(last), a.end})
-			c.mu.Unlock()
+			if words < longStream { // one that is cut is waited for to its deadline: it was under way
+				c.mu.Lock()
+				c.gaps = append(c.gaps, gap{a.end.Sub(last), a.end})
+				c.mu.Unlock()
+			}
 			last = a.end
 		}
 		select {
