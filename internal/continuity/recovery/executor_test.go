@@ -37,7 +37,6 @@ type lab struct {
 	did   []string       // step#attempt, as doers were called
 	times map[string]int // points that were passed
 	dies  func(point string) bool
-	kill  context.CancelFunc
 }
 
 func newLab(t *testing.T, m *member.Member, text string) *lab {

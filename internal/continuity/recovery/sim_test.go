@@ -56,12 +56,11 @@ type leader struct {
 	passed map[string]passing
 	begun  map[string]int
 
-	r      *Run // what it is about to write
-	rev    int
-	a      action
-	w      *World
-	phase  int // 0: nothing, 1: decided, 2: entered
-	result bool
+	r     *Run // what it is about to write
+	rev   int
+	a     action
+	w     *World
+	phase int // 0: nothing, 1: decided, 2: entered
 }
 
 // flight is an attempt that a leader is at.
