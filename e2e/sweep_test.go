@@ -223,18 +223,6 @@ var demands = map[string]demand{
 	"recovery-retry":   {action: "recovery.act", about: aboutPlatform, path: "/recoveries/rec-nothing/steps/s/retry", body: `{}`},
 	"recovery-skip":    {action: "recovery.act", about: aboutPlatform, path: "/recoveries/rec-nothing/steps/s/skip", body: `{}`},
 
-	"recovery-list":    {action: "recovery.read", about: aboutPlatform, path: "/recoveries"},
-	"recovery-plans":   {action: "recovery.read", about: aboutPlatform, path: "/recovery-plans"},
-	"recovery-preview": {action: "recovery.read", about: aboutPlatform, path: "/recovery-previews", body: `{"plan":"nothing"}`},
-	"recovery-start":   {action: "recovery.start", about: aboutPlatform, path: "/recoveries", body: `{"plan":"nothing","incident":"inc-nothing"}`},
-	"recovery-status":  {action: "recovery.read", about: aboutPlatform, path: "/recoveries/rec-nothing"},
-	"recovery-abandon": {action: "recovery.abandon", about: aboutPlatform, path: "/recoveries/rec-nothing/abandon", body: `{"words":"for the sweep of the tests"}`},
-	"recovery-approve": {action: "recovery.approve", about: aboutPlatform, path: "/recoveries/rec-nothing/steps/s/approve", body: `{}`},
-	"recovery-decide":  {action: "recovery.act", about: aboutPlatform, path: "/recoveries/rec-nothing/steps/s/decide", body: `{}`},
-	"recovery-say":     {action: "recovery.act", about: aboutPlatform, path: "/recoveries/rec-nothing/steps/s/say", body: `{}`},
-	"recovery-retry":   {action: "recovery.act", about: aboutPlatform, path: "/recoveries/rec-nothing/steps/s/retry", body: `{}`},
-	"recovery-skip":    {action: "recovery.act", about: aboutPlatform, path: "/recoveries/rec-nothing/steps/s/skip", body: `{}`},
-
 	"backup-mirror-list":  {action: "backup.read", about: aboutPlatform, path: "/backup-mirrors"},
 	"backup-mirror-show":  {action: "backup.read", about: aboutPlatform, path: "/backup-mirrors/nothing"},
 	"backup-mirror-fetch": {action: "backup.fetch", about: aboutPlatform, path: "/backup-mirrors/nothing/fetches"},

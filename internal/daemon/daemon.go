@@ -90,10 +90,10 @@ type Daemon struct {
 	safety
 	membership
 	lookout
-	follower
 	incidents
 	world
 	recoveries
+	follower
 
 	gateways *ledger.Gateways // of this database
 
@@ -313,9 +313,9 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runBackups(ctx)
 	d.runFleet(ctx)
 	d.runLookout(ctx)
-	d.runIncidents(ctx)
 	d.runWorld(ctx)
 	d.runRecovery(ctx)
+	d.runIncidents(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })
 	d.running.Go(func() { d.vault.Run(ctx) })

@@ -125,18 +125,6 @@ var operations = map[string]swept{
 	"recovery-retry":   {"recovery.act", ofThePlatform, "/recoveries/rec-nothing/steps/s/retry", `{}`, false},
 	"recovery-skip":    {"recovery.act", ofThePlatform, "/recoveries/rec-nothing/steps/s/skip", `{}`, false},
 
-	"recovery-list":    {"recovery.read", ofThePlatform, "/recoveries", "", false},
-	"recovery-plans":   {"recovery.read", ofThePlatform, "/recovery-plans", "", false},
-	"recovery-preview": {"recovery.read", ofThePlatform, "/recovery-previews", `{"plan":"nothing"}`, false},
-	"recovery-start":   {"recovery.start", ofThePlatform, "/recoveries", `{"plan":"nothing","incident":"inc-nothing"}`, false},
-	"recovery-status":  {"recovery.read", ofThePlatform, "/recoveries/rec-nothing", "", false},
-	"recovery-abandon": {"recovery.abandon", ofThePlatform, "/recoveries/rec-nothing/abandon", `{"words":"for the sweep of the tests"}`, false},
-	"recovery-approve": {"recovery.approve", ofThePlatform, "/recoveries/rec-nothing/steps/s/approve", `{}`, false},
-	"recovery-decide":  {"recovery.act", ofThePlatform, "/recoveries/rec-nothing/steps/s/decide", `{}`, false},
-	"recovery-say":     {"recovery.act", ofThePlatform, "/recoveries/rec-nothing/steps/s/say", `{}`, false},
-	"recovery-retry":   {"recovery.act", ofThePlatform, "/recoveries/rec-nothing/steps/s/retry", `{}`, false},
-	"recovery-skip":    {"recovery.act", ofThePlatform, "/recoveries/rec-nothing/steps/s/skip", `{}`, false},
-
 	"backup-mirror-list":  {"backup.read", ofThePlatform, "/backup-mirrors", "", false},
 	"backup-mirror-show":  {"backup.read", ofThePlatform, "/backup-mirrors/nothing", "", false},
 	"backup-mirror-fetch": {"backup.fetch", ofThePlatform, "/backup-mirrors/nothing/fetches", "", false},
