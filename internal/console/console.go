@@ -21,11 +21,13 @@ import (
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup"
+	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
 	"github.com/missionopsai/foundry/internal/governance"
+	"github.com/missionopsai/foundry/internal/incident"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/notify"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -57,6 +59,9 @@ type Options struct {
 	Plans    *governance.Plans
 	Fleet    *Fleet // nil: this node belongs to no fleet
 
+	Incidents  *incident.Window // nil: this node keeps none
+	Recoveries *recovery.Desk   // nil: this node carries none out
+
 	// Canary plants a canary and searches every place where it must not be.
 	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)
 	// Go does work that goes on beyond the request, while the node lives.
@@ -83,6 +88,8 @@ type Console struct {
 	working  working
 	canary   canaries
 	exports  exports
+	eyes     eyes
+	night    pulse
 	mux      *http.ServeMux
 	origin   *http.CrossOriginProtection
 	streams  atomic.Int64 // event streams open
@@ -99,7 +106,7 @@ func New(o Options) *Console {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Console{Options: o, links: NewLinks(o.Clock), sessions: newSessions(o.Clock), assets: loadAssets(), mux: http.NewServeMux(),
-		origin: http.NewCrossOriginProtection(), closed: make(chan struct{})}
+		origin: http.NewCrossOriginProtection(), closed: make(chan struct{}), eyes: o.eyes()}
 	c.routes()
 	return c
 }

@@ -36,7 +36,7 @@ func (c *Console) events(v *visit) error {
 		}
 		return out.Flush()
 	}
-	resend, news := resendEvery, c.stored
+	resend, news := resendEvery, func() string { return c.stored() + c.nightPulse() }
 	if !v.who().Platform() {
 		// What is stored is everybody's: an organisation must not see in its
 		// page when another one works.

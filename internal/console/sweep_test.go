@@ -57,6 +57,8 @@ var pagesAndActs = map[string]swept{
 	"GET /console/audit":         {"audit.list", ofTheOrganisation, ofOrg, false},
 	"GET /console/people":        {"person.list", ofTheOrganisation, ofOrg, false},
 	"GET /console/fleet":         {"fleet.read", ofTheCaller, "", false},
+	"GET /console/command":       {"incident.read", ofTheCaller, "", false},
+	"GET /console/incidents":     {"incident.read", ofTheCaller, "", false},
 	"GET /console/backups":       {"backup.read", ofTheCaller, "", false},
 	"GET /console/transfers.csv": {"transfer.list", ofTheOrganisation, ofOrg, false},
 
@@ -171,6 +173,18 @@ var pagesAndActs = map[string]swept{
 	"POST /console/backups/mirrors/{mirror}/prove":         {"backup.prove", ofTheCaller, "", false},
 	"GET /console/backups/mirrors/{mirror}/push":           {"backup.push", ofTheCaller, "", false},
 	"POST /console/backups/mirrors/{mirror}/push":          {"backup.push", ofTheCaller, "", false},
+
+	"GET /console/incidents/{id}":           {"incident.read", ofTheCaller, "", false},
+	"GET /console/incidents/{id}/export":    {"incident.read", ofTheCaller, "", false},
+	"POST /console/incidents/{id}/note":     {"incident.append", ofTheCaller, "", false},
+	"POST /console/incidents/{id}/phase":    {"incident.append", ofTheCaller, "", false},
+	"POST /console/incidents/{id}/decision": {"incident.decide", ofTheCaller, "", false},
+	"POST /console/incidents/{id}/approval": {"incident.approve", ofTheCaller, "", false},
+	"GET /console/recoveries/{id}":          {"recovery.read", ofTheCaller, "", false},
+	"POST /console/recoveries/{id}/approve": {"recovery.approve", ofTheCaller, "", false},
+	"POST /console/recoveries/{id}/decide":  {"recovery.act", ofTheCaller, "", false},
+	"POST /console/recoveries/{id}/say":     {"recovery.act", ofTheCaller, "", false},
+	"POST /console/recoveries/{id}/retry":   {"recovery.act", ofTheCaller, "", false},
 
 	"GET /console/plan":                               {"plan.read", ofTheCaller, "", false},
 	"GET /console/plan/new":                           {"plan.submit", ofTheCaller, "", false},
