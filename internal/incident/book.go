@@ -181,14 +181,35 @@ func (b *Book) Read(ctx context.Context, p principal.Principal, id string) (*Tim
 	return b.load(ctx, id)
 }
 
+// lookPatience is how long most of the fleet has for an answer to somebody who
+// waits only so long: time is left for what this node has.
+const lookPatience = 3 * time.Second
+
+// look reads what most of the fleet has, or else, and with local at once, what
+// this node has.
+func (b *Book) look(ctx context.Context, prefix string, local bool) (values []member.Entry, stale bool, err error) {
+	if !local {
+		within, cancel := ctx, context.CancelFunc(func() {})
+		if until, set := ctx.Deadline(); set && time.Until(until) > lookPatience {
+			within, cancel = context.WithTimeout(ctx, lookPatience)
+		}
+		values, _, err = b.Store.List(within, prefix)
+		cancel()
+		if !errors.Is(err, member.ErrNoMajority) || ctx.Err() != nil {
+			return values, false, err
+		}
+	}
+	values, _, err = b.Store.ListLocal(ctx, prefix)
+	return values, true, err
+}
+
 // load reads, checks and folds a timeline.
 func (b *Book) load(ctx context.Context, id string) (*Timeline, error) {
-	values, _, err := b.Store.List(ctx, pathRoot+id+"/")
-	stale := false
-	if errors.Is(err, member.ErrNoMajority) && ctx.Err() == nil {
-		values, _, err = b.Store.ListLocal(ctx, pathRoot+id+"/")
-		stale = true
-	}
+	return b.loadFrom(ctx, id, false)
+}
+
+func (b *Book) loadFrom(ctx context.Context, id string, local bool) (*Timeline, error) {
+	values, stale, err := b.look(ctx, pathRoot+id+"/", local)
 	if err != nil {
 		return nil, err
 	}
@@ -246,17 +267,14 @@ func (b *Book) List(ctx context.Context, p principal.Principal) (all []*Timeline
 }
 
 func (b *Book) all(ctx context.Context) (all []*Timeline, broken map[string]error, err error) {
-	ids, _, err := b.Store.List(ctx, pathIndex)
-	if errors.Is(err, member.ErrNoMajority) && ctx.Err() == nil {
-		ids, _, err = b.Store.ListLocal(ctx, pathIndex)
-	}
+	ids, local, err := b.look(ctx, pathIndex, false)
 	if err != nil {
 		return nil, nil, err
 	}
 	broken = map[string]error{}
 	for _, v := range ids {
 		id := strings.TrimPrefix(v.Path, pathIndex)
-		t, err := b.load(ctx, id)
+		t, err := b.loadFrom(ctx, id, local)
 		switch {
 		case errors.Is(err, ErrUnknown):
 			broken[id] = brokenAway

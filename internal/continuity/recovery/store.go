@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/plan"
@@ -123,10 +124,19 @@ func read(ctx context.Context, s *member.Store, id string) (Run, int64, error) {
 	return r, e.Revision, e.Decode(&r)
 }
 
+// lookPatience is how long most of the fleet has for an answer to somebody who
+// waits only so long: time is left for what this node has.
+const lookPatience = 3 * time.Second
+
 // list reads all runs, the newest first. Where most of the fleet does not
 // answer they are as this node has them: stale.
 func list(ctx context.Context, s *member.Store) (out []Run, stale bool, err error) {
-	all, _, err := s.List(ctx, pathRuns)
+	within, cancel := ctx, context.CancelFunc(func() {})
+	if until, set := ctx.Deadline(); set && time.Until(until) > lookPatience {
+		within, cancel = context.WithTimeout(ctx, lookPatience)
+	}
+	all, _, err := s.List(within, pathRuns)
+	cancel()
 	if errors.Is(err, member.ErrNoMajority) && ctx.Err() == nil {
 		all, _, err = s.ListLocal(ctx, pathRuns)
 		stale = true
