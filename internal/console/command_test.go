@@ -168,3 +168,28 @@ func TestCommandSaysWhatItCannotRead(t *testing.T) {
 	says(t, ctx, "Incidents cannot be read.", "Bring one back.", "Move the platform to node2")
 	saysNot(t, ctx, "Nothing is down")
 }
+
+func TestAnIncidentShowsItsClocksAndTheApprovalThatWaits(t *testing.T) {
+	server := httptest.NewServer(console.CommandAlone(nightOf(t, oneLost(), []*incident.Timeline{nightIncident(t, incident.Real)}, nil)))
+	t.Cleanup(server.Close)
+	ctx := tab(t, nil)
+	run(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(server.URL+"/console/incidents/inc-20261123-aaaaaa"))
+	says(t, ctx, "30 min over", "Nearly out", "platform for 2 h 0 min", "0 of 2 approvals", "Approve or reject", "They come from different people.", "Ask the provider for its report", "Late")
+	saysNot(t, ctx, "Exercise")
+	clean(t, ctx, "an incident with clocks")
+	pictured(t, ctx, "incident-clocks")
+}
+
+func TestARecoveryShowsItsStepsTheGateAndWhatItWaitsFor(t *testing.T) {
+	r := nightRun()
+	r.Steps[0].Receipt = &recovery.Receipt{Step: "confirm", Words: "two signals that do not depend on each other", By: "node2"}
+	r.Steps[2].State, r.Steps[2].Need = recovery.NeedsPerson, &recovery.Need{What: recovery.NeedApprove, Words: "restoring over data that are there needs approval", Who: []string{"anna", "ben"}, Count: 2}
+	r.Steps[4].State, r.Steps[4].Need = recovery.Failed, &recovery.Need{What: recovery.NeedHelp, Words: "the server refused the change: try again, or say what is so"}
+	server := httptest.NewServer(console.CommandAlone(nightOf(t, oneLost(), nil, []recovery.Shown{r})))
+	t.Cleanup(server.Close)
+	ctx := tab(t, nil)
+	run(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(server.URL+"/console/recoveries/rec-20261123-bbbbbb"))
+	says(t, ctx, "Needs somebody", "Two signals that do not depend on each other.", "Receipt of node2.", "412 of", "It is done", "It failed", "Approve", "Reject", "Try it again", "Failed")
+	clean(t, ctx, "a recovery that waits")
+	pictured(t, ctx, "recovery")
+}

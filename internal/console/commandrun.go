@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -25,6 +26,7 @@ type runData struct {
 	now  time.Time
 	run  recovery.Shown
 	form form
+	may  func(policy.Action) bool // what the visitor is offered
 }
 
 func (c *Console) showRun(ctx context.Context, v *visit, f form, status int) error {
@@ -32,7 +34,7 @@ func (c *Console) showRun(ctx context.Context, v *visit, f form, status int) err
 	if err != nil {
 		return err
 	}
-	d := runData{v: v, now: c.Clock(), run: r, form: f}
+	d := runData{v: v, now: c.Clock(), run: r, form: f, may: v.mayHere}
 	notice := ""
 	if v.r.URL.Query().Get("done") != "" {
 		notice = "Your word stands in the timeline."
@@ -110,9 +112,9 @@ func runAct(id, act string) templ.SafeURL { return runLink(id) + templ.SafeURL("
 // mayAnswer says whether the visitor may give what a step waits for.
 func (d *runData) mayAnswer(s *recovery.StepState) bool {
 	if s.Need.What == recovery.NeedApprove {
-		return d.v.may("recovery.approve", installation)
+		return d.may("recovery.approve")
 	}
-	return d.v.may("recovery.act", installation)
+	return d.may("recovery.act")
 }
 
 // recoveryState is a run in shape, word and colour.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/incident"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -46,12 +47,26 @@ func CommandAlone(n Night) http.Handler {
 		runs: func(context.Context, principal.Principal) ([]recovery.Shown, error) { return n.Recoveries() }}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+toStatic+"/{hash}/{name}", c.assets.serve)
-	mux.HandleFunc("GET "+toCommand, func(w http.ResponseWriter, r *http.Request) {
-		v := &visit{c: c, w: w, r: r, nonce: newNonce(), now: n.Now}
-		v.secure()
-		if err := c.commandPage(r.Context(), v); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
+	alone := func(path string, show func(v *visit) error) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			v := &visit{c: c, w: w, r: r, nonce: newNonce(), now: n.Now}
+			v.secure()
+			if err := show(v); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			}
+		})
+	}
+	everything := func(policy.Action) bool { return true }
+	alone(toIncidents+"/{id}", func(v *visit) error {
+		all, _ := n.Timelines()
+		d := incidentData{v: v, now: n.Now, t: all[0], brief: all[0].Brief(n.Now), may: everything}
+		d.cut(0)
+		return v.show(page{Title: d.t.State.Title, Live: true}, incidentBody(d))
 	})
+	alone(toRecoveries+"/{id}", func(v *visit) error {
+		all, _ := n.Recoveries()
+		return v.show(page{Title: all[0].Title, Live: true}, runBody(runData{v: v, now: n.Now, run: all[0], may: everything}))
+	})
+	alone(toCommand, func(v *visit) error { return c.commandPage(v.r.Context(), v) })
 	return mux
 }

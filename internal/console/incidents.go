@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/incident"
 	"github.com/missionopsai/foundry/internal/problem"
@@ -69,6 +70,7 @@ type incidentData struct {
 	paged   bool
 	runs    []recovery.Shown // of this incident
 	form    form
+	may     func(policy.Action) bool // what the visitor is offered
 }
 
 func (c *Console) showIncident(ctx context.Context, v *visit, f form, status int) error {
@@ -76,7 +78,7 @@ func (c *Console) showIncident(ctx context.Context, v *visit, f form, status int
 	if err != nil {
 		return err
 	}
-	d := incidentData{v: v, now: c.Clock(), t: t, form: f, kind: v.r.URL.Query().Get("kind")}
+	d := incidentData{v: v, now: c.Clock(), t: t, form: f, may: v.mayHere, kind: v.r.URL.Query().Get("kind")}
 	d.brief = t.Brief(d.now)
 	if c.eyes.runs != nil {
 		if all, err := c.eyes.runs(ctx, v.who()); err == nil {
@@ -314,4 +316,15 @@ func runWords(r *recovery.Run) string {
 		return "ended"
 	}
 	return fmt.Sprintf("%d of %d steps are over", stepsOver(r), len(r.Steps))
+}
+
+// mayHere says whether the visitor may do something of the installation's.
+func (v *visit) mayHere(act policy.Action) bool { return v.may(act, installation) }
+
+// chosen marks the one of several links that stands for what is shown.
+func chosen(is bool) templ.Attributes {
+	if is {
+		return templ.Attributes{"aria-current": "true"}
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -22,6 +23,10 @@ type Book struct {
 	Store *member.Store
 	Node  string
 	Clock func() time.Time
+
+	// Patience is how long most of the fleet has for an answer, where somebody
+	// waits only so long; then what this node has is given. 3 s.
+	Patience time.Duration
 
 	// Authorise decides who may do what; (*access.Guard).Authorise.
 	Authorise func(ctx context.Context, p principal.Principal, act policy.Action, on policy.Resource) error
@@ -181,17 +186,17 @@ func (b *Book) Read(ctx context.Context, p principal.Principal, id string) (*Tim
 	return b.load(ctx, id)
 }
 
-// lookPatience is how long most of the fleet has for an answer to somebody who
+// patience is how long most of the fleet has for an answer to somebody who
 // waits only so long: time is left for what this node has.
-const lookPatience = 3 * time.Second
+func (b *Book) patience() time.Duration { return cmp.Or(b.Patience, 3*time.Second) }
 
 // look reads what most of the fleet has, or else, and with local at once, what
 // this node has.
 func (b *Book) look(ctx context.Context, prefix string, local bool) (values []member.Entry, stale bool, err error) {
 	if !local {
 		within, cancel := ctx, context.CancelFunc(func() {})
-		if until, set := ctx.Deadline(); set && time.Until(until) > lookPatience {
-			within, cancel = context.WithTimeout(ctx, lookPatience)
+		if until, set := ctx.Deadline(); set && time.Until(until) > b.patience() {
+			within, cancel = context.WithTimeout(ctx, b.patience())
 		}
 		values, _, err = b.Store.List(within, prefix)
 		cancel()

@@ -325,3 +325,27 @@ func TestTheHeadOfATimelineIsInTheAuditLogWhenTheDatabaseIsThere(t *testing.T) {
 		t.Errorf("%d anchors are in the audit log", n)
 	}
 }
+
+// Somebody who waits only so long gets what their node has, and not an error,
+// while most of the fleet does not answer.
+func TestATimelineIsReadInTimeWithoutAMajority(t *testing.T) {
+	f := membertest.Start(t, 3)
+	ctx, cancel := context.WithTimeout(context.Background(), membertest.Patience)
+	defer cancel()
+	b := bookOf(f.Members[0])
+	b.Patience = 200 * time.Millisecond
+	first, err := bookOf(f.Members[0]).Open(ctx, anna, opened())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Kill(t, 1)
+	f.Kill(t, 2)
+	limited, stop := context.WithTimeout(context.Background(), membertest.Patience)
+	defer stop()
+	if got, err := b.Read(limited, anna, first.State.ID); err != nil || !got.Stale || len(got.Entries) != 1 {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	if all, broken, err := b.List(limited, anna); err != nil || len(broken) > 0 || len(all) != 1 || !all[0].Stale {
+		t.Fatalf("got %d, %v, %v", len(all), broken, err)
+	}
+}
