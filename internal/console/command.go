@@ -228,7 +228,10 @@ func leftWords(r clocks.Reading) string {
 // usedShare is how much of a clock has gone, in hundredths.
 func usedShare(r clocks.Reading) int {
 	whole := r.Left + r.Took
-	if r.State == clocks.Expired || whole <= 0 {
+	switch {
+	case r.State == clocks.Waiting:
+		return 0
+	case r.State != clocks.Running || whole <= 0:
 		return 100
 	}
 	return int(r.Took * 100 / whole)
@@ -505,4 +508,12 @@ func (d *commandData) needsNote() string {
 func (d *commandData) seenNote() string {
 	_, note, _ := strings.Cut(d.seenWords(), ", ")
 	return note
+}
+
+// dueOrNone is when a clock runs out; "": it is not known, or it has ended.
+func dueOrNone(r clocks.Reading, now time.Time) string {
+	if r.Due.IsZero() || r.Over() {
+		return ""
+	}
+	return dueWords(r, now)
 }

@@ -189,7 +189,7 @@ func TestARecoveryShowsItsStepsTheGateAndWhatItWaitsFor(t *testing.T) {
 	t.Cleanup(server.Close)
 	ctx := tab(t, nil)
 	run(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(server.URL+"/console/recoveries/rec-20261123-bbbbbb"))
-	says(t, ctx, "Needs somebody", "Two signals that do not depend on each other.", "Receipt of node2.", "412 of", "It is done", "It failed", "Approve", "Reject", "Try it again", "Failed")
+	says(t, ctx, "Needs somebody", "Two signals that do not depend on each other.", "Receipt of node2.", "412 of", "It is done", "It failed", "Approve", "Reject", "Try it again", "Failed", "The supplier shows it as switched off")
 	clean(t, ctx, "a recovery that waits")
 	pictured(t, ctx, "recovery")
 }

@@ -59,6 +59,27 @@ func (d *runData) asking() (out []recovery.StepState) {
 // one of its own.
 func wordsField(step string) string    { return "words-" + slug(step) }
 func evidenceField(step string) string { return "evidence-" + slug(step) }
+func fencedField(step string) string   { return "fenced-" + slug(step) }
+
+// fencedBy is how somebody knows that a node writes no more. By a guess it is
+// not fenced.
+var fencedBy = []struct {
+	by, words string
+	facts     map[string]string
+}{
+	{recovery.FencedByPower, "The supplier shows it as switched off", map[string]string{"fenced-by": recovery.FencedByPower, "state": "off"}},
+	{recovery.FencedByItself, "The machine itself has answered that it has stopped", map[string]string{"fenced-by": recovery.FencedByItself}},
+}
+
+// fenceFacts are the facts of what was chosen; nil: nothing was.
+func fenceFacts(by string) map[string]string {
+	for _, one := range fencedBy {
+		if one.by == by {
+			return one.facts
+		}
+	}
+	return nil
+}
 
 // said is what a form says of a step.
 type said struct {
@@ -73,13 +94,13 @@ func (c *Console) sayOfStep(act func(context.Context, *visit, string, said) erro
 		if err != nil {
 			return err
 		}
-		words, shows := wordsField(f.value("step")), evidenceField(f.value("step"))
-		return sheet(c.showRun).sent(words, []string{"step", "answer", words, shows}, func(ctx context.Context, v *visit, f *form) (templ.SafeURL, error) {
+		words, shows, fenced := wordsField(f.value("step")), evidenceField(f.value("step")), fencedField(f.value("step"))
+		return sheet(c.showRun).sent(words, []string{"step", "answer", words, shows, fenced}, func(ctx context.Context, v *visit, f *form) (templ.SafeURL, error) {
 			id, w := v.r.PathValue("id"), said{recovery.Word{Step: f.value("step"), Words: f.value(words)}, f.value("answer")}
-			w.Evidence = nonEmpty(f.value(shows))
+			w.Evidence, w.Facts = nonEmpty(f.value(shows)), fenceFacts(f.value(fenced))
 			if err := act(ctx, v, id, w); err != nil {
 				e := *problem.From(err) // a copy: it may be shared
-				e.Field = map[string]string{"evidence": shows, "facts": shows}[e.Field]
+				e.Field = map[string]string{"evidence": shows, "facts": fenced}[e.Field]
 				return "", &e
 			}
 			return with(string(runLink(id)), "done", "said"), nil
