@@ -90,6 +90,6 @@ func (k *Keyring) knows(ctx context.Context, fingerprint string) bool {
 
 func otherKeys(code, detail string) error {
 	return problem.New(problem.Conflict, code, detail).WithField("keys").
-		WithMend("Stop this node and copy the directory keys (and ca, so that clients trust both) from the data directory of a node that works; give this one the same key-encryption key. "+
+		WithMend("Stop this node and copy the directory keys (and ca, so that clients trust both) from the data directory of a node that works; give this one the same key-encryption key. " +
 			"If it is in a fleet already, what it is there is sealed with the keys that it has: begin again with an empty data directory, by \"A second gateway\" in docs/guides/fleet.md. Or name another database.")
 }
