@@ -66,7 +66,6 @@ type scene struct {
 	*Daemon
 	plan *plan.Plan
 	term *member.Term
-	now  time.Time
 }
 
 func world1(t *testing.T, c ContinuityConfig) *scene {
