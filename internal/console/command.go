@@ -318,11 +318,11 @@ func needHow(r *recovery.Run, s *recovery.StepState) string {
 	case recovery.NeedApprove:
 		return "`foundry recovery approve " + at + "`"
 	case recovery.NeedDecide:
-		return "`foundry recovery decide " + at + "`"
+		return "`foundry recovery decide " + at + " --words '…'`"
 	case recovery.NeedSay:
-		return "`foundry recovery say " + at + " done`"
+		return "`" + sayCommand(at, s) + "`"
 	case recovery.NeedHelp:
-		return "`foundry recovery retry " + at + "`, or say what is so: `foundry recovery say " + at + " done`"
+		return "`foundry recovery retry " + at + "`, or say what is so: `" + sayCommand(at, s) + "`"
 	}
 	return "`foundry incident show " + r.Incident + "`"
 }
@@ -384,6 +384,9 @@ func (d *commandData) clockWord() (string, string) {
 		if c.Reading.State != clocks.Unclear {
 			return leftWords(c.Reading), joinedBy(", ", c.Reading.Title, exercise(c.Mode))
 		}
+	}
+	if len(d.open) > 0 {
+		return "None runs", "no clock was set going"
 	}
 	return "None runs", "no incident is open"
 }
@@ -516,4 +519,13 @@ func dueOrNone(r clocks.Reading, now time.Time) string {
 		return ""
 	}
 	return dueWords(r, now)
+}
+
+// sayCommand says that a step is done; of a fence, how it was read back.
+func sayCommand(at string, s *recovery.StepState) string {
+	out := "foundry recovery say " + at + " --words '…' --evidence '…'"
+	if s.Kind == "fence" {
+		out += " --fact fenced-by=power-off --fact state=off"
+	}
+	return out
 }
