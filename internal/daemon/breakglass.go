@@ -214,7 +214,7 @@ func (d *Daemon) kitSettings(c *kit.Content) error {
 // is left out here is not in the kit, and a recovered node does not start.
 func namesFile(field string) bool {
 	return strings.HasPrefix(field, "policies[") || field == "tls.certificate" || strings.HasSuffix(field, ".ca") || strings.HasSuffix(field, ".client_certificate") ||
-		field == "inference.certificate" || field == "inference.client_ca" || strings.HasSuffix(field, ".known_hosts")
+		field == "inference.certificate" || field == "inference.client_ca" || strings.HasSuffix(field, ".known_hosts") || strings.HasSuffix(field, ".provision.config")
 }
 
 // walkSettings visits every secret and every text of the settings, with the
