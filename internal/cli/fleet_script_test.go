@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -84,4 +85,31 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s never printed %s; at last:\n%s", strings.Join(args[1:], " "), args[0], last)
+}
+
+// interrupt runs a command until what it prints matches, interrupts it, and
+// wants it to end well: interrupt 'PATTERN' foundry fleet status --watch 1s.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	pattern := regexp.MustCompile(`(?m)` + args[0])
+	ctx, cancel := context.WithTimeout(context.Background(), membertest.Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[1], args[2:]...)
+	cmd.Env, cmd.Dir = os.Environ(), ts.MkAbs(".")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	var printed []byte
+	for piece := make([]byte, 4096); ; {
+		n, err := stdout.Read(piece)
+		if printed = append(printed, piece[:n]...); pattern.Match(printed) || err != nil {
+			break
+		}
+	}
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	_, _ = io.Copy(io.Discard, stdout)
+	if err := cmd.Wait(); err != nil || !pattern.Match(printed) {
+		ts.Fatalf("%s ended with %v after it printed\n%s%s", strings.Join(args[1:], " "), err, printed, &stderr)
+	}
 }

@@ -177,6 +177,9 @@ func (a *app) recoveryStatus() *cobra.Command {
 			for {
 				r, err := a.recoveryRun(cmd.Context(), idOr(args))
 				if err != nil {
+					if watch && cmd.Context().Err() != nil { // interrupted: that is how it ends
+						return nil
+					}
 					return err
 				}
 				if err := a.print(r, func(w io.Writer) { showRun(w, r) }); err != nil || !watch || !r.Ended.IsZero() {

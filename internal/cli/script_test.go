@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits, "node": startNode, "stopnode": stopNode, "json": isJSON, "listen": listen, "mount": mount,
 			"sql": sql, "asnobody": asNobody, "chat": chat, "capture": capture, "long": long,
 			"accept": accept, "code": code, "lines": lines,
-			"doors": doors, "process": process, "endprocess": endProcess, "until": until,
+			"doors": doors, "process": process, "endprocess": endProcess, "until": until, "interrupt": interrupt,
 		},
 	})
 }

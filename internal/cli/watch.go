@@ -37,6 +37,9 @@ while anything is lost.`,
 			for {
 				var p fleet.Picture
 				if err := a.call(cmd.Context(), http.MethodGet, "/api/v1/fleet/picture", nil, &p); err != nil {
+					if follow > 0 && cmd.Context().Err() != nil { // interrupted: that is how it ends
+						return nil
+					}
 					return err
 				}
 				if follow > 0 && terminal(a.out) {
