@@ -20,6 +20,7 @@ func (l *Lab) configuration(n *node) string {
 	if n.has("gateway") && l.shared() {
 		line("database: {fleet: true, lease: 5s}")
 	}
+	l.continuity(line)
 	if !n.has("gateway") {
 		return b.String()
 	}
@@ -38,6 +39,19 @@ func (l *Lab) configuration(n *node) string {
 	line("     models: [{name: simulator-chat, context: 100000, max_output: 100000, price: {input: \"0\", output: \"1\"}}]}")
 	line("models:\n  - {name: m, routes: [%s]}", routes)
 	return b.String()
+}
+
+// continuity is what a recovery may do: every node has it, as any may lead.
+func (l *Lab) continuity(line func(string, ...any)) {
+	if l.names == nil {
+		return
+	}
+	var at []string
+	for _, n := range l.nodes {
+		at = append(at, fmt.Sprintf("%s: [%s]", n.name, n.address()))
+	}
+	line("continuity:\n  dns:\n    addresses: {%s}", strings.Join(at, ", "))
+	line("    zones: [{name: %s, provider: rfc2136, server: %q, key_name: mover, key: {file: %q}, authorities: [%q]}]", zone, l.names.addr, l.names.key(), l.names.addr)
 }
 
 // vault is where backups go: a place that dies with no node.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -93,6 +94,12 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 		if err := l.begin(ctx, i, n); err != nil {
 			return l, err
 		}
+		if i == 0 && l.shared() { // the plan says who may take over: who joins is given what it needs for that
+			say("putting the plan in force")
+			if err := l.govern(ctx); err != nil {
+				return l, err
+			}
+		}
 	}
 	return l, nil
 }
@@ -154,7 +161,7 @@ func (l *Lab) begin(ctx context.Context, i int, n *node) (err error) {
 	}
 	return poll(ctx, 90*time.Second, func() error {
 		if !n.up() {
-			return problem.New(problem.Unavailable, "sandbox-node", fmt.Sprintf("The node %s of the sandbox ended: %s", n.name, lastLine(n.proc.log.String()))).WithMend("Run it with --keep and look at its directory.")
+			return problem.New(problem.Unavailable, "sandbox-node", fmt.Sprintf("The node %s of the sandbox ended: %s", n.name, lastWords(n.proc.log.String()))).WithMend("Run it with --keep and look at its directory.")
 		}
 		var p picture
 		return n.call(ctx, "GET", "/fleet/picture", nil, &p)
@@ -254,7 +261,13 @@ func poll(ctx context.Context, within time.Duration, try func() error) error {
 	}
 }
 
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
+var detail = regexp.MustCompile(`"detail": "([^"]*)"`)
+
+// lastWords are why a node says that it ended.
+func lastWords(log string) string {
+	if m := detail.FindAllStringSubmatch(log, -1); len(m) > 0 {
+		return m[len(m)-1][1]
+	}
+	lines := strings.Split(strings.TrimSpace(log), "\n")
 	return lines[len(lines)-1]
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -85,18 +86,32 @@ func (r *runner) answer(ctx context.Context, n *node, a scenario.Act) (string, e
 	return "", fmt.Errorf("no recovery has a step %s", a.Args["step"])
 }
 
+// database is the fleet's database as a node sees it.
+func (n *node) database(ctx context.Context) (d struct {
+	State string `json:"state"`
+	Words string `json:"words"`
+	Epoch int64  `json:"epoch"`
+}, err error,
+) {
+	var s struct {
+		Database struct{ Fleet json.RawMessage }
+	}
+	if err := n.call(ctx, "GET", "/status", nil, &s); err != nil {
+		return d, err
+	}
+	if len(s.Database.Fleet) == 0 {
+		return d, errors.New("it follows no database of the fleet")
+	}
+	return d, json.Unmarshal(s.Database.Fleet, &d)
+}
+
 // fencedIn says whether a node knows that it may not write.
 func fencedIn(n *node) (bool, string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	var s struct {
-		Database struct {
-			Fenced bool   `json:"fenced"`
-			Words  string `json:"words"`
-		} `json:"database"`
-	}
-	if err := n.call(ctx, "GET", "/status", nil, &s); err != nil {
+	d, err := n.database(ctx)
+	if err != nil {
 		return false, err.Error()
 	}
-	return s.Database.Fenced, s.Database.Words
+	return d.State == "fenced", d.State + ": " + d.Words
 }

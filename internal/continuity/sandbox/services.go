@@ -124,20 +124,6 @@ func (d *delivery) Data(r io.Reader) error {
 func (d *delivery) Reset()        { d.to = nil }
 func (d *delivery) Logout() error { return nil }
 
-// since counts what came for an address after a moment.
-func (m *mailbox) since(at time.Time) (n int, first time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range m.got {
-		if l.At.After(at) {
-			if n++; first.IsZero() {
-				first = l.At
-			}
-		}
-	}
-	return n, first
-}
-
 func (m *mailbox) close() { _ = m.server.Close() }
 
 // names is a primary name server (Knot DNS) with the sandbox's zone.

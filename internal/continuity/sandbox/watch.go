@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +21,8 @@ type view struct {
 	incidents []*incident.State
 	runs      []*recovery.Run
 	points    string // node that the clients' name points to; "": none
-	primary   string // node that accepts writes, by the fleet's own word
+	primary   string // node that runs the database at the newest epoch, by its own word
+	epoch     int64
 }
 
 // change is a thing that was not so at the look before.
@@ -95,6 +95,17 @@ func (w *watch) look(ctx context.Context) view {
 				mu.Lock()
 				v.pictures[n.name] = p
 				mu.Unlock()
+			}
+		})
+		if !n.has("database") {
+			continue
+		}
+		all.Go(func() {
+			d, err := n.database(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil && d.State == "primary" && d.Epoch >= v.epoch {
+				v.primary, v.epoch = n.name, d.Epoch
 			}
 		})
 	}
@@ -223,13 +234,4 @@ func (v *view) state(name string) (verdict.State, string) {
 		}
 	}
 	return out, words
-}
-
-func (v *view) sketch() string {
-	var out []string
-	for name, p := range v.pictures {
-		out = append(out, fmt.Sprintf("%s: majority %v", name, p.Majority))
-	}
-	slices.Sort(out)
-	return fmt.Sprint(out, " name at ", v.points, ", database on ", v.primary)
 }

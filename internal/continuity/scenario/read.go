@@ -194,6 +194,9 @@ func (r *reader) node(f *Fleet, l *line) {
 		}
 		n.Roles = append(n.Roles, x.text)
 	}
+	if slices.Contains(n.Roles, "witness") && len(n.Roles) > 1 {
+		r.bad(l.place, "scenario-role", "A witness is nothing else.", "Give it the role witness alone, or fleet in its place.")
+	}
 	f.Nodes = append(f.Nodes, n)
 }
 

@@ -1,0 +1,112 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/missionopsai/foundry/internal/problem"
+)
+
+// Names in the sandbox's plan.
+const (
+	planScenario = "primary-lost"
+	planRecovery = "move"
+	planFunction = "platform"
+)
+
+// plan is the continuity plan of the sandbox: what is to be done when the
+// first node is lost. Its steps start by themselves, as nobody is there.
+func (l *Lab) plan() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	first, next := l.databases()
+	line("version: 1")
+	line("organisation: {name: Sandbox, country: FI, home: [EEA], owner: operator, operators: [operator]}")
+	line("people:\n  - {name: operator, reachable: always, credentials: scoped}")
+	line("nodes:")
+	for _, n := range l.nodes {
+		line("  - {name: %s, country: FI, roles: [%s]}", n.name, strings.Join(n.roles, ", "))
+	}
+	line("functions:")
+	line("  - name: %s\n    title: The platform\n    kind: platform\n    mtd: 1h\n    rto: 5 min\n    rpo: 1 min\n    host: [%s]", planFunction, first.name)
+	if next != nil {
+		line("    fallbacks: [{node: %s, state: warm, data: backup, serves: any, automatic: true, takes: 1 min}]", next.name)
+	}
+	if l.names != nil {
+		line("    hostnames: [%s]\n    dns_ttl: 5s", hostname)
+	}
+	line("    data: [everything]\n    size: 1 GB")
+	line("    probes:\n      - {name: it-answers, kind: https, target: \"https://%s:8443/readyz at=%s\", every: 5s}", hostname, next.orAddress(first))
+	line("data:\n  - {name: everything, title: Everything}")
+	line("backups:\n  - {name: vault, data: [everything], functions: [%s], continuous: 5s, made_by: foundry, to: [{name: vault, country: FI}]}", planFunction)
+	line("clients:\n  - {name: clients, functions: [%s], notify_within: 2h}", planFunction)
+	line("notices:\n  - {name: outage-to-clients, event: outage, to: clients, within: 2h, from: confirmation, update_every: 2h, by: [operator], channels: [{kind: mail}], states: [nature, remediation, contact]}")
+	line("scenarios:\n  - {name: %s, kind: node-loss, loses: [%s], signals: [{kind: peer, by: %s}], detect_within: 5s, confirm_within: 15s, rto_from: detection, recovery: [%s], restore_within: 1h}", planScenario, first.name, l.nodes[len(l.nodes)-1].name, planRecovery)
+	if next == nil {
+		return b.String()
+	}
+	line("recovery:\n  - name: %s\n    title: The platform to its standby\n    functions: [%s]\n    onto: [%s]\n    starts: automatic\n    steps:", planRecovery, planFunction, next.name)
+	step := func(format string, args ...any) { line("      - {"+format+"}", args...) }
+	step("name: confirm, kind: confirm, takes: 15s")
+	step("name: fence, kind: fence, takes: 15s, node: %s", first.name)
+	step("name: restore, kind: restore, takes: 30s, node: %s", next.name)
+	step("name: start, kind: promote, takes: 10s, node: %s", next.name)
+	step("name: validate, kind: validate, takes: 10s")
+	if l.names != nil {
+		step("name: move-names, kind: dns, takes: 5s, functions: [%s]", planFunction)
+	}
+	step("name: tell-clients, kind: notify, after: [confirm], takes: 1 min, notice: outage-to-clients")
+	step("name: reconcile, kind: reconcile, after: [%s], takes: 1 min", map[bool]string{true: "move-names", false: "validate"}[l.names != nil])
+	return b.String()
+}
+
+// databases are the node that runs the database at first, and the one that
+// takes over; nil where there is none.
+func (l *Lab) databases() (first, next *node) {
+	for _, n := range l.nodes {
+		switch {
+		case !n.has("database"):
+		case first == nil:
+			first = n
+		case next == nil:
+			next = n
+		}
+	}
+	if first == nil {
+		first = l.nodes[0]
+	}
+	return first, next
+}
+
+func (n *node) orAddress(other *node) string {
+	if n == nil {
+		n = other
+	}
+	return n.address()
+}
+
+// govern puts the plan in force, as its owner and an approver would.
+func (l *Lab) govern(ctx context.Context) error {
+	path, err := file(l.dir, "plan.yaml", l.plan())
+	if err != nil {
+		return err
+	}
+	first := l.gateways()[0]
+	var revision struct{ ID string }
+	return poll(ctx, 60*time.Second, func() error {
+		if revision.ID == "" {
+			out, err := first.run(ctx, "plan", "submit", path, "--note", "The plan of this exercise.", "--json")
+			if err != nil {
+				return err
+			}
+			if err := json.Unmarshal([]byte(out), &revision); err != nil || revision.ID == "" {
+				return problem.New(problem.Internal, "sandbox-plan", "The plan of the sandbox was not taken: "+out)
+			}
+		}
+		_, err := first.run(ctx, "plan", "approve", revision.ID, "--reason", "For this exercise.")
+		return err
+	})
+}
