@@ -93,7 +93,7 @@ func (d *Daemon) migrateLater(cfg db.Config) {
 	if err := d.db.WaitHealthy(ctx); err != nil {
 		return
 	}
-	if err := d.migrate(ctx, cfg); err != nil && ctx.Err() == nil {
+	if err := d.migrateAdmitted(ctx, cfg); err != nil && ctx.Err() == nil {
 		d.failed <- fmt.Errorf("the database came back but cannot be used: %w", err)
 	}
 }

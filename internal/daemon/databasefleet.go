@@ -232,12 +232,35 @@ func (d *Daemon) startFleetDatabase(ctx context.Context) error {
 		_ = d.db.WaitHealthy(one)
 		cancel()
 	}
+	// A primary hears within seconds of a node that has just joined, and lets it
+	// in then.
+	if f := d.followed.Load(); !d.db.Healthy() && f != nil && f.way != nil {
+		one, cancel := context.WithTimeout(ctx, databasePatience)
+		_ = d.db.WaitHealthy(one)
+		cancel()
+	}
 	if !d.db.Healthy() {
 		d.log.Warn("the fleet's database does not answer; starting without it", "cause", d.FleetDatabase().Words)
 		d.running.Go(func() { d.migrateLater(cfg) })
 		return nil
 	}
-	return d.migrate(ctx, cfg)
+	return d.migrateAdmitted(ctx, cfg)
+}
+
+// migrateAdmitted is migrate for a node that the primary lets in one role after
+// another, as its rules are read anew.
+func (d *Daemon) migrateAdmitted(ctx context.Context, cfg db.Config) error {
+	for until := time.Now().Add(databasePatience); ; {
+		err := d.migrate(ctx, cfg)
+		if err == nil || problem.From(err).Code != "database-login" || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 // databasePatience is how long a start waits to learn where the database is.
