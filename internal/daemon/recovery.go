@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +28,9 @@ type recoveries struct {
 	executor *recovery.Executor
 	agent    *order.Agent
 	recovery *recovery.Desk
+
+	ownDesk     *recovery.Desk  // of what starts by itself: nobody has asked for it
+	selfStarted map[string]bool // incident and recovery plan, as far as this process knows
 }
 
 // makeRecovery makes them. Whoever belongs to a fleet has them; the database may
@@ -60,6 +65,14 @@ func (d *Daemon) makeRecovery(context.Context) error {
 			}
 			return d.desk.May(ctx, p, act, target)
 		}}
+	own := *d.recovery
+	own.Book, own.May = book, func(_ context.Context, p principal.Principal, _ policy.Action, _ string) error {
+		if p.Kind == principal.System {
+			return nil
+		}
+		return problem.New(problem.Denied, "recovery-not-itself", "This desk is the executor's own.")
+	}
+	d.ownDesk, d.selfStarted = &own, map[string]bool{}
 	return nil
 }
 
@@ -74,6 +87,7 @@ func (d *Daemon) doers(orders *order.Desk) map[string]recovery.Doer {
 		"validate": recovery.Validate(orders, d.clientAddress),
 	}
 	maps.Copy(out, d.worldDoers(orders))
+	maps.Copy(out, d.databaseDoers(orders))
 	return out
 }
 
@@ -149,6 +163,9 @@ func (d *Daemon) runRecovery(ctx context.Context) {
 		}
 	})
 	d.running.Go(func() { repeat(ctx, time.Second, nil, "recoveries are not led", d.leadRecoveries, d) })
+	d.running.Go(func() {
+		repeat(ctx, time.Second, nil, "a recovery that starts by itself has not started", d.startAutomatic, d)
+	})
 }
 
 // leadRecoveries carries recoveries out for as long as this node leads the
@@ -167,4 +184,63 @@ func (d *Daemon) clientAddress(node string) string {
 		return all[0]
 	}
 	return ""
+}
+
+// startAutomatic starts, while this node leads the fleet, what the plan says
+// starts by itself: the recovery plans of an incident that a confirmed loss has
+// opened, as long as the loss lasts. Twice is once: an incident has one run of a
+// plan.
+func (d *Daemon) startAutomatic(ctx context.Context) error {
+	if _, leads := d.watcher.Term(); !leads {
+		return nil
+	}
+	p := d.planned.Plan()
+	if p == nil || !slices.ContainsFunc(p.Recovery, func(r plan.RecoveryPlan) bool { return r.Starts == "automatic" }) {
+		return nil
+	}
+	all, _, err := d.book.All(ctx)
+	if err != nil {
+		return err
+	}
+	var bad error
+	for _, t := range all {
+		s := t.State
+		if t.Stale || !s.ClosedAt.IsZero() || s.OpenedBy != principal.Node("fleet").String() || !d.lossLasts(s) {
+			continue
+		}
+		for i := range p.Scenarios {
+			if p.Scenarios[i].Name != s.Scenario {
+				continue
+			}
+			for _, name := range p.Scenarios[i].Recovery {
+				bad = errors.Join(bad, d.startByItself(ctx, p.RecoveryPlan(name), s))
+			}
+		}
+	}
+	return bad
+}
+
+// lossLasts says whether something that an incident is about is still held to
+// be lost.
+func (d *Daemon) lossLasts(s *incident.State) bool {
+	lost := func(subject string) bool {
+		v, known := d.watcher.Ruled(subject)
+		return known && v.State == verdict.Lost
+	}
+	return slices.ContainsFunc(s.Scope.Nodes, lost) || slices.ContainsFunc(s.Scope.Functions, func(f string) bool { return lost(verdict.Function(f)) })
+}
+
+func (d *Daemon) startByItself(ctx context.Context, rp *plan.RecoveryPlan, s *incident.State) error {
+	if rp == nil || rp.Starts != "automatic" || d.selfStarted[s.ID+" "+rp.Name] {
+		return nil
+	}
+	_, mine, err := d.ownDesk.Start(ctx, principal.Node("recovery"), recovery.Start{Plan: rp.Name, Incident: s.ID, Scenario: s.Scenario, Words: "The plan says that it starts by itself."})
+	if err != nil {
+		return err
+	}
+	d.selfStarted[s.ID+" "+rp.Name] = true
+	if mine {
+		d.log.Warn("a recovery has started by itself", "incident", s.ID, "plan", rp.Name)
+	}
+	return nil
 }
