@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/continuity/scenario"
+	"github.com/missionopsai/foundry/internal/fleet/survivor"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -101,7 +102,33 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 			}
 		}
 	}
-	return l, nil
+	return l, l.armed(ctx, say)
+}
+
+// armed waits until the node that is to take over holds what that takes: keys,
+// the way to the backups, and a backup.
+func (l *Lab) armed(ctx context.Context, say func(string)) error {
+	first, next := l.databases()
+	if next == nil {
+		return nil
+	}
+	say(fmt.Sprintf("waiting until %s could take over from %s", next.name, first.name))
+	return poll(ctx, 3*time.Minute, func() error {
+		var all []survivor.Readiness
+		if err := next.call(ctx, "GET", "/fleet/readiness", nil, &all); err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.From != first.name || r.To != next.name {
+				continue
+			}
+			if r.State == survivor.Ready {
+				return nil
+			}
+			return fmt.Errorf("%s could not take over from %s: %s", next.name, first.name, strings.Join(r.Missing, " "))
+		}
+		return errors.New("the plan has nobody take over")
+	})
 }
 
 func (l *Lab) services(f *scenario.Fleet) (err error) {
@@ -150,6 +177,11 @@ func (l *Lab) begin(ctx context.Context, i int, n *node) (err error) {
 			return err
 		}
 		if err := poll(ctx, 60*time.Second, func() error {
+			// A join that was refused leaves keys of its own, and who has keys is given
+			// none.
+			if err := os.RemoveAll(n.data()); err != nil {
+				return err
+			}
 			_, err := n.run(ctx, "node", "join", token, "--config", n.config)
 			return err
 		}); err != nil {
@@ -163,8 +195,15 @@ func (l *Lab) begin(ctx context.Context, i int, n *node) (err error) {
 		if !n.up() {
 			return problem.New(problem.Unavailable, "sandbox-node", fmt.Sprintf("The node %s of the sandbox ended: %s", n.name, lastWords(n.proc.log.String()))).WithMend("Run it with --keep and look at its directory.")
 		}
-		var p picture
-		return n.call(ctx, "GET", "/fleet/picture", nil, &p)
+		if !n.has("gateway") {
+			var p picture
+			return n.call(ctx, "GET", "/fleet/picture", nil, &p)
+		}
+		var s struct{ Database struct{ Healthy bool } }
+		if err := n.call(ctx, "GET", "/status", nil, &s); err != nil || s.Database.Healthy {
+			return err
+		}
+		return errors.New(n.name + " has no database")
 	})
 }
 

@@ -39,7 +39,12 @@ func (l *Lab) plan() string {
 		line("    hostnames: [%s]\n    dns_ttl: 5s", hostname)
 	}
 	line("    data: [everything]\n    size: 1 GB")
-	line("    probes:\n      - {name: it-answers, kind: https, target: \"https://%s:8443/readyz at=%s\", every: 5s}", hostname, next.orAddress(first))
+	var gateways []string
+	for _, n := range l.gateways() {
+		gateways = append(gateways, n.name)
+	}
+	// Each of them answers alone: who joins as one is given what that takes.
+	line("  - {name: answers, title: Answers to clients, kind: client, mtd: 1h, rto: 1 min, rpo: 1h, host: [%s], data: [everything], size: 1 MB}", strings.Join(gateways, ", "))
 	line("data:\n  - {name: everything, title: Everything}")
 	line("backups:\n  - {name: vault, data: [everything], functions: [%s], continuous: 5s, made_by: foundry, to: [{name: vault, country: FI}]}", planFunction)
 	line("clients:\n  - {name: clients, functions: [%s], notify_within: 2h}", planFunction)
@@ -79,13 +84,6 @@ func (l *Lab) databases() (first, next *node) {
 		first = l.nodes[0]
 	}
 	return first, next
-}
-
-func (n *node) orAddress(other *node) string {
-	if n == nil {
-		n = other
-	}
-	return n.address()
 }
 
 // govern puts the plan in force, as its owner and an approver would.
