@@ -145,7 +145,7 @@ func newNames(dir, addr, points string) (*names, error) {
 	if err != nil {
 		program = "/usr/sbin/knotd"
 		if _, err := os.Stat(program); err != nil {
-			return nil, problem.New(problem.Unavailable, "sandbox-dns", "The name server that the sandbox moves names in is missing: knotd.").WithMend("Install knot: `make setup` does.")
+			return nil, problem.New(problem.Unavailable, "sandbox-dns", "The name server that the sandbox moves names in is missing: knotd.").WithMend("Install the package knot.")
 		}
 	}
 	raw := make([]byte, 32)
