@@ -93,7 +93,7 @@ func (e *Engine) begin(ctx context.Context, t target.Target, w *watcher, args []
 	for {
 		_, err := e.run(ctx, t, w.line, args...)
 		var p *problem.Error
-		if !errors.As(err, &p) || p.Code != "engine-refused" || !time.Now().Before(until) {
+		if !errors.As(err, &p) || p.Code != "engine-refused" || w.last > 0 || !time.Now().Before(until) {
 			return err
 		}
 		w.progress.Tell(0, w.total, waitsForDatabase)
