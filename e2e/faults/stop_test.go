@@ -165,7 +165,7 @@ func TestAStartThatIsInterruptedLeavesNothingInTheWay(t *testing.T) {
 	var list []struct{ Name string }
 	n.must("GET", "/organisations", nil, &list)
 	if len(list) != 1 {
-		t.Errorf("%d organisations after interrupted starts, want the first one alone", len(list))
+		t.Errorf("organisations after interrupted starts: %+v, want the first one alone", list)
 	}
 }
 
