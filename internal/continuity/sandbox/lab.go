@@ -76,6 +76,10 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return l, err
 	}
+	// Backups go there as another user.
+	if err := errors.Join(os.MkdirAll(l.vault(), 0o777), os.Chmod(l.vault(), 0o777)); err != nil {
+		return l, err
+	}
 	f := o.Scenario.Fleet
 	if l.net, err = newNetwork(len(f.Nodes)); err != nil {
 		return l, err
