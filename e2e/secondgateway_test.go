@@ -59,14 +59,34 @@ func TestASecondGatewayGetsItsKeysWithItsPlaceInTheFleet(t *testing.T) {
 		}
 		var i member.Invited
 		one.must(t, "POST", "/fleet/invitations", map[string]any{"name": name, "roles": roles}, &i)
-		take := daemon.TakeKeys(c, nil)
-		ring, err := daemon.OpenKeyring(c, nil)
-		if err != nil {
-			t.Fatal(err)
+		attempt := func(token string) (member.Joined, error) {
+			at, err := daemon.BeginJoin(c.DataDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ring, err := daemon.OpenKeyring(c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := c.MemberOptions(nil, "e2e", ring)
+			if at.Fresh {
+				o.Take = daemon.TakeKeys(c, nil)
+			}
+			j, err := member.Join(t.Context(), o, token)
+			if eerr := at.End(err == nil); eerr != nil {
+				t.Fatal(eerr)
+			}
+			return j, err
 		}
-		o := c.MemberOptions(nil, "e2e", ring)
-		o.Take = take
-		j, err := member.Join(t.Context(), o, i.Token)
+		// A letter of the secret is another: it is refused, and the next gets keys all the same.
+		wrong := []byte(i.Token)
+		if wrong[20] = 'a'; i.Token[20] == 'a' {
+			wrong[20] = 'b'
+		}
+		if _, err := attempt(string(wrong)); err == nil {
+			t.Fatal("an altered invitation was accepted")
+		}
+		j, err := attempt(i.Token)
 		if err != nil {
 			t.Fatal(err)
 		}

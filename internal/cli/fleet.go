@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,28 +155,41 @@ func (a *app) nodeInvitations() *cobra.Command {
 
 // offlineMember opens what a node is in the fleet while nothing runs there.
 func (a *app) offlineMember(file string) (o member.Options, unlock func(), err error) {
-	cfg, err := a.load(file)
+	cfg, unlock, err := a.heldDir(file)
 	if err != nil {
 		return o, nil, err
+	}
+	if o, err = a.memberOf(cfg); err != nil {
+		unlock()
+		return o, nil, err
+	}
+	return o, unlock, nil
+}
+
+// heldDir is the configuration of a node whose data directory nobody else uses
+// until unlock.
+func (a *app) heldDir(file string) (cfg daemon.Config, unlock func(), err error) {
+	if cfg, err = a.load(file); err != nil {
+		return cfg, nil, err
 	}
 	if cfg.DataDir == "" {
 		cfg.DataDir = a.dir()
 	}
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
-		return o, nil, err
+		return cfg, nil, err
 	}
 	unlock, err = daemon.HoldDataDir(cfg.DataDir)
-	if err != nil {
-		return o, nil, err
-	}
+	return cfg, unlock, err
+}
+
+func (a *app) memberOf(cfg daemon.Config) (o member.Options, err error) {
 	ring, err := daemon.OpenKeyring(cfg, a.askPassphrase)
 	if err != nil {
-		unlock()
-		return o, nil, err
+		return o, err
 	}
 	o = cfg.MemberOptions(nil, a.version, ring)
 	o.Name = cfg.Fleet.Name
-	return o, unlock, nil
+	return o, nil
 }
 
 func (a *app) nodeJoin() *cobra.Command {
@@ -189,7 +203,8 @@ not stand in the list of processes.
 
 A gateway that takes over from others by the plan in force, on a data directory
 that is new, also gets their keys and their certificate authority, so that it
-can work on their database.`,
+can work on their database. A join that is refused or interrupted leaves nothing
+behind.`,
 		Example: "  foundry node join fdn_… --config /etc/foundry/foundry.yaml\n  foundry node join - --config /etc/foundry/foundry.yaml < invitation",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			token := args[0]
@@ -200,17 +215,7 @@ can work on their database.`,
 				}
 				token, _, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
 			}
-			take, err := a.takeKeys(file)
-			if err != nil {
-				return err
-			}
-			o, unlock, err := a.offlineMember(file)
-			if err != nil {
-				return err
-			}
-			defer unlock()
-			o.Take = take
-			j, err := member.Join(cmd.Context(), o, token)
+			j, err := a.joinWith(cmd.Context(), file, token)
 			if err != nil {
 				return err
 			}
@@ -229,19 +234,26 @@ can work on their database.`,
 	return c
 }
 
-// takeKeys is how a node takes keys that it is given: nil where it has some.
-func (a *app) takeKeys(file string) (func([]byte) (member.Ring, error), error) {
-	cfg, err := a.load(file)
+// joinWith joins, and leaves nothing behind when that fails.
+func (a *app) joinWith(ctx context.Context, file, token string) (j member.Joined, err error) {
+	cfg, unlock, err := a.heldDir(file)
 	if err != nil {
-		return nil, err
+		return j, err
 	}
-	if cfg.DataDir == "" {
-		cfg.DataDir = a.dir()
+	defer unlock()
+	at, err := daemon.BeginJoin(cfg.DataDir)
+	if err != nil {
+		return j, err
 	}
-	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil || !daemon.Untouched(cfg.DataDir) {
-		return nil, err
+	defer func() { err = errors.Join(err, at.End(err == nil)) }()
+	o, err := a.memberOf(cfg)
+	if err != nil {
+		return j, err
 	}
-	return daemon.TakeKeys(cfg, a.askPassphrase), nil
+	if at.Fresh { // nil: it has keys of its own
+		o.Take = daemon.TakeKeys(cfg, a.askPassphrase)
+	}
+	return member.Join(ctx, o, token)
 }
 
 func (a *app) nodeDrain() *cobra.Command {

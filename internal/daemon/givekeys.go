@@ -116,7 +116,7 @@ func (c Config) sameKEK(want []byte, passphrase func(context.Context) ([]byte, e
 		}
 	}
 	return problem.New(problem.Conflict, "given-kek-differs", "The key-encryption key of this node, in "+from.Place()+", is not that of the gateways of this fleet.").WithField("keys.kek").
-		WithMend("Put theirs there. Then delete this data directory, remove this node with `foundry node remove` on another, and join with a new invitation.")
+		WithMend("Put theirs there. Then remove this node with `foundry node remove` on another, and join with a new invitation.")
 }
 
 // writeGiven writes keys and authority beside what is there, and then in its

@@ -181,11 +181,6 @@ func (l *Lab) begin(ctx context.Context, i int, n *node) (err error) {
 			return err
 		}
 		if err := poll(ctx, 60*time.Second, func() error {
-			// A join that was refused leaves keys of its own, and who has keys is given
-			// none.
-			if err := os.RemoveAll(n.data()); err != nil {
-				return err
-			}
 			_, err := n.run(ctx, "node", "join", token, "--config", n.config)
 			return err
 		}); err != nil {
