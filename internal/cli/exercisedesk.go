@@ -194,13 +194,15 @@ func (a *app) reply(in *bufio.Reader, p exercise.Prompt, somebody string) (r exe
 
 // leave writes the record and the report, and says what is next.
 func (a *app) leave(e *exercise.Desk, dir string) error {
+	r, err := e.End(a.version)
+	if err != nil {
+		return err
+	}
 	t := e.Log.Timeline()
-	r := e.Record(a.version)
-	r.Timelines = []exercise.Source{{ID: r.ID, Title: "What was told, asked and answered", Entries: t.State.Head.N, Head: t.State.Head.Hash, File: r.ID + ".timeline"}}
 	if err := exercise.Write(dir, r, map[string]*incident.Timeline{r.ID: t}); err != nil {
 		return err
 	}
-	err := a.print(r, func(w io.Writer) {
+	err = a.print(r, func(w io.Writer) {
 		exerciseInWords(w, r, dir)
 		for _, g := range r.Gaps {
 			fmt.Fprintf(w, "Gap: %s\t%s\t%s\n", g.Says, g.Owner, g.Due.Format(time.DateOnly))

@@ -271,6 +271,18 @@ func (d *Desk) Record(program string) *Record {
 	return r
 }
 
+// End writes into the timeline how it ended, with the digest of the record, and
+// gives the record: from then on neither can be changed without the other.
+func (d *Desk) End(program string) (*Record, error) {
+	r := d.Record(program)
+	if _, err := d.Log.Append(&incident.Act{Act: ActEnded, Words: string(r.Outcome) + ": " + r.Words, Facts: map[string]string{FactRecord: r.Digest()}}); err != nil {
+		return nil, err
+	}
+	head := d.Log.Timeline().State.Head
+	r.Timelines = []Source{{ID: r.ID, Title: "What was told, asked and answered", Entries: head.N, Head: head.Hash, File: r.ID + ".timeline"}}
+	return r, nil
+}
+
 func (d *Desk) acts() (n int) {
 	for _, s := range d.Scenario.Desktop {
 		n += len(s.Do)

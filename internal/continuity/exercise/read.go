@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -22,30 +21,12 @@ const (
 
 // Read reads what an exercise left in a directory and checks it as a whole.
 func Read(dir string) (*Record, error) {
-	path := filepath.Join(dir, RecordFile)
-	text, err := os.ReadFile(path)
+	b, err := ReadBundle(dir)
 	if err != nil {
-		return nil, problem.New(problem.NotFound, "exercise-record", "The record of the exercise cannot be read: "+err.Error()+".").WithField(path).WithMend("Name the directory that `foundry exercise run` wrote.")
+		return nil, err
 	}
-	var r Record
-	if err := json.Unmarshal(text, &r); err != nil || r.ID == "" {
-		return nil, changed(fmt.Sprintf("%s is no record of an exercise.", path))
-	}
-	timelines := map[string]*incident.Timeline{}
-	for _, s := range r.Timelines {
-		if s.File != filepath.Base(s.File) {
-			return nil, changed(fmt.Sprintf("The record names a file outside of its directory: %q.", s.File))
-		}
-		t, err := ReadTimeline(filepath.Join(dir, s.File))
-		if err != nil {
-			return nil, err
-		}
-		timelines[s.ID] = t
-	}
-	if err := r.Check(timelines); err != nil {
-		return nil, changed("What the record says does not stand in its timelines: " + err.Error() + ".")
-	}
-	return &r, nil
+	r, _, err := b.Verify()
+	return r, err
 }
 
 // ReadTimeline reads the file of a timeline and verifies it.
@@ -54,6 +35,10 @@ func ReadTimeline(path string) (*incident.Timeline, error) {
 	if err != nil {
 		return nil, changed("A timeline is missing: " + err.Error() + ".")
 	}
+	return parseTimeline(text)
+}
+
+func parseTimeline(text []byte) (*incident.Timeline, error) {
 	var t incident.Timeline
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, 4*incident.MaxBody)
