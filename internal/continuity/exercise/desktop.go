@@ -56,12 +56,18 @@ type Reply struct {
 // asks are the verbs that need an answer, and of what kind.
 var asks = map[string]string{"ask": "words", "decision": "decision", "check": "check"}
 
+// with begins the words of a timeline's first entry that say who takes part.
+const with = "With "
+
 // Begin opens the exercise's timeline.
 func (d *Desk) Begin(participants []string) error {
 	now := d.Clock()
 	d.since = now
-	_, err := d.Log.Append(&incident.Opened{Title: "Exercise: " + d.Scenario.Title, Category: incident.Outage, Mode: incident.Desktop, Scenario: d.Scenario.Name, Started: now, Detected: now,
-		Words: "With " + strings.Join(participants, ", ") + "."})
+	words := ""
+	if len(participants) > 0 {
+		words = with + strings.Join(participants, ", ") + "."
+	}
+	_, err := d.Log.Append(&incident.Opened{Title: "Exercise: " + d.Scenario.Title, Category: incident.Outage, Mode: incident.Desktop, Scenario: d.Scenario.Name, Started: now, Detected: now, Words: words})
 	if err != nil {
 		return err
 	}
@@ -111,7 +117,6 @@ func (d *Desk) Answer(r Reply) error {
 		return err
 	}
 	took := d.Clock().Sub(d.shown)
-	line := Line{Says: d.Scenario.Desktop[d.step].Do[d.line].Says, Began: d.shown, Took: took, OK: true, Words: r.Words}
 	act := &incident.Act{Act: "exercise." + p.Verb, Target: p.Who, Step: fmt.Sprintf("%d/%d", d.step+1, d.line+1), Words: p.Words,
 		Facts: map[string]string{"clock": p.Clock.Round(time.Second).String(), "took": took.Round(time.Second).String()}}
 	put := func(k, v string) {
@@ -124,7 +129,6 @@ func (d *Desk) Answer(r Reply) error {
 	late := p.Asks != "" && p.Due > 0 && took > p.Due
 	if late {
 		put("late", (took - p.Due).Round(time.Second).String())
-		line.Words = strings.TrimSpace(line.Words + fmt.Sprintf(" (after %s; %s were allowed)", short(took), short(p.Due)))
 	}
 	switch p.Asks {
 	case "decision":
@@ -132,13 +136,10 @@ func (d *Desk) Answer(r Reply) error {
 		if _, err := d.Log.Append(&incident.Decision{About: d.Scenario.Desktop[d.step].Do[d.line].Args["id"], Words: r.Words + " Because: " + r.Why}); err != nil {
 			return err
 		}
-		line.Words = fmt.Sprintf("%s decided: %s, because: %s", r.Who, r.Words, r.Why)
-	case "words":
-		line.Words = r.Who + ": " + line.Words
 	case "check":
 		act.Outcome = map[bool]string{true: "yes", false: "no"}[r.Yes]
-		line.OK, line.Words = r.Yes, act.Outcome
 	}
+	line := told(d.Scenario.Desktop[d.step].Do[d.line], act, d.shown, took)
 	e, err := d.Log.Append(act)
 	if err != nil {
 		return err
@@ -150,6 +151,57 @@ func (d *Desk) Answer(r Reply) error {
 	d.answered = append(d.answered, line)
 	d.advance()
 	return nil
+}
+
+// told is a line of the scenario and what came of it, as its act in the
+// timeline has it: for people who do not know how a scenario is written.
+func told(a scenario.Act, b *incident.Act, began time.Time, took time.Duration) Line {
+	line := Line{Says: said(a), Began: began, Took: took, OK: b.Outcome != "no", Words: b.Outcome}
+	line.Clock, _ = time.ParseDuration(b.Facts["clock"])
+	answer, who := b.Facts["answer"], b.Facts["answered_by"]
+	switch asks[a.Verb] {
+	case "decision":
+		line.Words = who + " decided: " + sentence(answer) + " Because: " + sentence(b.Facts["why"])
+	case "words":
+		line.Words = who + ": " + answer
+	case "check":
+		line.Words = map[string]string{"yes": "Yes", "no": "No: this is a gap"}[b.Outcome]
+	}
+	if late, err := time.ParseDuration(b.Facts["late"]); err == nil {
+		line.Words = fmt.Sprintf("%s (%s too late)", line.Words, short(late))
+	}
+	return line
+}
+
+// said is a line of a scenario as a sentence.
+func said(a scenario.Act) string {
+	words := a.Args["words"]
+	allowed := ""
+	if a.Within > 0 && asks[a.Verb] != "" {
+		allowed = " (" + short(a.Within) + " allowed)"
+	}
+	switch a.Verb {
+	case "at", "inject":
+		if from := a.Args["source"]; from != "" {
+			return "News from " + from + ": " + words
+		}
+		return "News: " + words
+	case "ask":
+		return "Question to " + a.Args["role"] + ": " + words + allowed
+	case "decision":
+		return "Decision of " + a.Args["role"] + ": " + words + allowed
+	case "check":
+		return "Was it so? " + words
+	}
+	return a.Says
+}
+
+// sentence ends with a full stop, or as it does already.
+func sentence(text string) string {
+	if text = strings.TrimSpace(text); text != "" && !strings.ContainsAny(text[len(text)-1:], ".!?") {
+		text += "."
+	}
+	return text
 }
 
 // gap makes an action of what was missing.
@@ -222,11 +274,9 @@ func (d *Desk) Resume() error {
 				continue
 			}
 			took, _ := time.ParseDuration(b.Facts["took"])
-			words := b.Facts["answer"]
-			if b.Outcome != "" {
-				words = b.Outcome
-			}
-			d.answered = append(d.answered, Line{Says: d.Scenario.Desktop[d.step].Do[d.line].Says, Began: e.At.Add(-took), Took: took, OK: b.Outcome != "no", Words: words, From: ref})
+			entry := told(d.Scenario.Desktop[d.step].Do[d.line], b, e.At.Add(-took), took)
+			entry.From = ref
+			d.answered = append(d.answered, entry)
 			d.offset, _ = time.ParseDuration(b.Facts["clock"])
 			d.advance()
 		case *incident.Action:
@@ -242,6 +292,11 @@ func (d *Desk) Record(program string) *Record {
 	t := d.Log.Timeline()
 	r := &Record{Version: 1, ID: t.State.ID, Scenario: d.Scenario.Name, Title: d.Scenario.Title, Source: d.Scenario.Source, Text: string(d.Scenario.Text), Mode: scenario.Desktop,
 		Program: program, Began: t.State.OpenedAt, Ended: d.Clock(), Gaps: d.gaps}
+	if b, ok := t.Entries[0].Read().(*incident.Opened); ok {
+		if names, found := strings.CutPrefix(b.Words, with); found {
+			r.With = strings.Split(strings.TrimSuffix(names, "."), ", ")
+		}
+	}
 	i := 0
 	for _, s := range d.Scenario.Desktop {
 		st := Step{Title: s.Title}
@@ -264,7 +319,7 @@ func (d *Desk) Record(program string) *Record {
 	case i < d.acts():
 		r.Outcome, r.Words = Aborted, fmt.Sprintf("It was ended after %d of %d lines.", i, d.acts())
 	case len(d.gaps) > 0:
-		r.Outcome, r.Words = Missed, fmt.Sprintf("It was walked through to its end, and found %s. Talking it through proves no recovery time.", count(len(d.gaps), "gap", "gaps"))
+		r.Outcome, r.Words = Missed, fmt.Sprintf("It was walked through to its end, and found %s. Each has an owner and a day. Talking it through proves no recovery time.", count(len(d.gaps), "gap", "gaps"))
 	case missed:
 		r.Outcome, r.Words = Missed, "It was walked through to its end, and deciding took longer than it may."
 	}

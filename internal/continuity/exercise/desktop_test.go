@@ -3,6 +3,7 @@ package exercise
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,8 +182,17 @@ func TestAnInterruptedExerciseGoesOnWhereItWas(t *testing.T) {
 		if before.Words != after.Words || before.First != after.First || (after.Clock-before.Clock).Abs() > time.Minute {
 			t.Errorf("after %d lines: %+v, want %+v", lines, after, before)
 		}
-		if a, b := x.Record("t"), y.Record("t"); len(a.Steps) != len(b.Steps) || a.Outcome != b.Outcome {
+		a, b := x.Record("t"), y.Record("t")
+		if len(a.Steps) != len(b.Steps) || a.Outcome != b.Outcome || !slices.Equal(a.With, b.With) {
 			t.Errorf("after %d lines: %+v and %+v", lines, a, b)
+		}
+		for i := range min(len(a.Steps), len(b.Steps)) {
+			for k := range a.Steps[i].Lines {
+				before, after := a.Steps[i].Lines[k], b.Steps[i].Lines[k]
+				if before.Says != after.Says || before.Words != after.Words || before.From != after.From || (before.Clock-after.Clock).Abs() > time.Second {
+					t.Errorf("after %d lines: %+v, want %+v", lines, after, before)
+				}
+			}
 		}
 	}
 	x := newTable(t)
@@ -203,7 +213,7 @@ func TestTheReportOfADeskCanBeTraced(t *testing.T) {
 	if err := Page(&page, r, map[string]*incident.Timeline{r.ID: tl}); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(page.String(), "ceo decided: Yes, because: it stays away") {
+	if !strings.Contains(page.String(), "ceo decided: Yes. Because: it stays away.") {
 		t.Error("the page does not say what was decided")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/continuity/scenario"
 	"github.com/missionopsai/foundry/internal/incident"
 )
 
@@ -59,7 +60,12 @@ func Page(to io.Writer, r *Record, timelines map[string]*incident.Timeline) erro
 		"rfc":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"joined": func(list []string) string { return strings.Join(list, ", ") },
 		"offset": offset, "took": short, "title": title, "class": class, "mark": mark, "kept": kept, "keptword": keptWord, "result": resultOf, "target": target,
-		"bar": bar, "ref": link, "refs": links,
+		"bar": bar, "ref": link, "refs": links, "verdict": verdict, "source": source, "at": func(l Line) string {
+			if r.Mode == scenario.Desktop {
+				return hours(l.Clock)
+			}
+			return offset(l.Began)
+		},
 	}).Parse(reportHTML)
 	if err != nil {
 		return err
@@ -109,6 +115,36 @@ func linkFrom(own string) func(Ref) template.HTML {
 		}
 		return template.HTML(fmt.Sprintf(`<a class="ref" href="#%s">%s</a>`, template.HTMLEscapeString(anchor(r)), template.HTMLEscapeString(says)))
 	}
+}
+
+// verdict is the outcome in a word or two, for somebody who reads nothing else.
+func verdict(r *Record) string {
+	switch {
+	case r.Outcome == Missed && r.Mode == scenario.Desktop && len(r.Gaps) > 0:
+		return "Gaps found"
+	case r.Outcome == Missed:
+		return "Target missed"
+	case r.Outcome == Aborted:
+		return "Not finished"
+	}
+	return title(string(r.Outcome))
+}
+
+// source is where what is rehearsed stands: bcp 4.1 is the continuity plan's.
+func source(list []string) string {
+	var out []string
+	for _, s := range list {
+		if section, found := strings.CutPrefix(s, "bcp "); found {
+			s = "section " + section + " of the continuity plan"
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}
+
+// hours is a time of the exercise's clock.
+func hours(d time.Duration) string {
+	return fmt.Sprintf("%02d:%02d", int(d.Hours()), int(d.Minutes())%60)
 }
 
 var marks = map[Outcome][2]string{Passed: {"✓", "ok"}, Missed: {"▲", "warn"}, Inconclusive: {"▲", "warn"}, Failed: {"⬣", "bad"}, Aborted: {"⬣", "bad"}}
@@ -171,10 +207,16 @@ func short(d time.Duration) string {
 	switch a := d.Abs(); {
 	case a == 0:
 		return "0 s"
+	case a < 5*time.Millisecond:
+		return "under 0.01 s"
 	case a < 10*time.Second:
 		return fmt.Sprintf("%.2f s", d.Seconds())
 	case a < 2*time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
+	case a%time.Hour == 0:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case a < 2*time.Hour && a%time.Minute == 0:
+		return fmt.Sprintf("%d min", d/time.Minute)
 	case a < 2*time.Hour:
 		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
 	}

@@ -34,8 +34,9 @@ type Record struct {
 	Source   []string      `json:"source,omitempty"`
 	Text     string        `json:"scenario_text"` // as it was run
 	Mode     scenario.Mode `json:"mode"`
-	Program  string        `json:"program"`           // version of Foundry
-	Machine  string        `json:"machine,omitempty"` // where: cores, load, network
+	Program  string        `json:"program"`                // version of Foundry
+	Machine  string        `json:"machine,omitempty"`      // where: cores, load, network
+	With     []string      `json:"participants,omitempty"` // at a desk
 	Began    time.Time     `json:"began_at"`
 	Event    time.Time     `json:"event_at,omitzero"` // when it was broken first
 	Ended    time.Time     `json:"ended_at,omitzero"`
@@ -71,6 +72,7 @@ type Line struct {
 	Says  string        `json:"says"`
 	Began time.Time     `json:"began_at"`
 	Took  time.Duration `json:"took_ns"`
+	Clock time.Duration `json:"clock_ns,omitempty"` // of the exercise, at a desk
 	OK    bool          `json:"ok"`
 	Words string        `json:"words,omitempty"` // what came of it
 	From  Ref           `json:"from"`

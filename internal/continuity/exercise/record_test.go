@@ -88,7 +88,7 @@ func TestThePageSaysWhatCameOfItAndLinksWhereThatStands(t *testing.T) {
 	if err := Page(&page, r, timelines); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"A &lt;loss&gt;", "passed", "20.0 s", "within 30.0 s", `href="#exc-1-3"`, `id="exc-1-3"`, r.Timelines[0].Head.String(), "An exercise (sandbox)", "The loss was certain after 20.0 s."} {
+	for _, want := range []string{"A &lt;loss&gt;", "✓ Passed.", "20.0 s", "within 30.0 s", `href="#exc-1-3"`, `id="exc-1-3"`, r.Timelines[0].Head.String(), "An exercise (sandbox)", "The loss was certain after 20.0 s."} {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("the page has no %q", want)
 		}
