@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,27 +90,58 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 
 // interrupt runs a command until what it prints matches, interrupts it, and
 // wants it to end well: interrupt 'PATTERN' foundry fleet status --watch 1s.
+// What stands behind the word while is run again and again meanwhile, with a
+// number in place of the N of each -N.
 func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	pattern := regexp.MustCompile(`(?m)` + args[0])
 	ctx, cancel := context.WithTimeout(context.Background(), membertest.Patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, args[1], args[2:]...)
-	cmd.Env, cmd.Dir = os.Environ(), ts.MkAbs(".")
+	program := func(args []string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Env, cmd.Dir = os.Environ(), ts.MkAbs(".")
+		return cmd
+	}
+	args, during, _ := cutList(args[1:], "while")
+	cmd := program(args)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
-	var printed []byte
-	for piece := make([]byte, 4096); ; {
-		n, err := stdout.Read(piece)
-		if printed = append(printed, piece[:n]...); pattern.Match(printed) || err != nil {
-			break
+	printed, matched := []byte(nil), make(chan struct{})
+	go func() {
+		defer close(matched)
+		for piece := make([]byte, 4096); ; {
+			n, err := stdout.Read(piece)
+			if printed = append(printed, piece[:n]...); pattern.Match(printed) || err != nil {
+				return
+			}
+		}
+	}()
+	for n, waiting := 0, true; waiting; n++ {
+		if len(during) > 0 {
+			act := strings.Split(strings.ReplaceAll(strings.Join(during, "\x00"), "-N", fmt.Sprint("-", n)), "\x00")
+			if out, err := program(act).CombinedOutput(); err != nil {
+				ts.Fatalf("%s: %v: %s", strings.Join(act, " "), err, out)
+			}
+		}
+		select {
+		case <-matched:
+			waiting = false
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 	_ = cmd.Process.Signal(syscall.SIGINT)
 	_, _ = io.Copy(io.Discard, stdout)
 	if err := cmd.Wait(); err != nil || !pattern.Match(printed) {
-		ts.Fatalf("%s ended with %v after it printed\n%s%s", strings.Join(args[1:], " "), err, printed, &stderr)
+		ts.Fatalf("%s ended with %v after it printed\n%s%s", strings.Join(args, " "), err, printed, &stderr)
 	}
+}
+
+func cutList(list []string, at string) (before, after []string, found bool) {
+	i := slices.Index(list, at)
+	if i < 0 {
+		return list, nil, false
+	}
+	return list[:i], list[i+1:], true
 }
