@@ -209,32 +209,49 @@ func (d *Daemon) startAutomatic(ctx context.Context) error {
 			continue
 		}
 		for i := range p.Scenarios {
-			if p.Scenarios[i].Name != s.Scenario {
+			if !d.happened(s, &p.Scenarios[i]) {
 				continue
 			}
 			for _, name := range p.Scenarios[i].Recovery {
-				bad = errors.Join(bad, d.startByItself(ctx, p.RecoveryPlan(name), s))
+				bad = errors.Join(bad, d.startByItself(ctx, p.RecoveryPlan(name), s, p.Scenarios[i].Name))
 			}
 		}
 	}
 	return bad
 }
 
+// happened says whether an incident is a scenario of the plan: the one that it
+// was opened as, or, where a function was missed before the node that took it
+// along, the one that loses what is lost now.
+func (d *Daemon) happened(s *incident.State, sc *plan.Scenario) bool {
+	if s.Scenario != "" {
+		return s.Scenario == sc.Name
+	}
+	return slices.ContainsFunc(sc.Loses, func(name string) bool {
+		if !slices.Contains(s.Scope.Nodes, name) && !slices.Contains(s.Scope.Functions, name) {
+			return false
+		}
+		return d.heldLost(verdict.Node(name)) || d.heldLost(verdict.Function(name))
+	})
+}
+
+func (d *Daemon) heldLost(subject string) bool {
+	v, known := d.watcher.Ruled(subject)
+	return known && v.State == verdict.Lost
+}
+
 // lossLasts says whether something that an incident is about is still held to
 // be lost.
 func (d *Daemon) lossLasts(s *incident.State) bool {
-	lost := func(subject string) bool {
-		v, known := d.watcher.Ruled(subject)
-		return known && v.State == verdict.Lost
-	}
-	return slices.ContainsFunc(s.Scope.Nodes, lost) || slices.ContainsFunc(s.Scope.Functions, func(f string) bool { return lost(verdict.Function(f)) })
+	return slices.ContainsFunc(s.Scope.Nodes, func(n string) bool { return d.heldLost(verdict.Node(n)) }) ||
+		slices.ContainsFunc(s.Scope.Functions, func(f string) bool { return d.heldLost(verdict.Function(f)) })
 }
 
-func (d *Daemon) startByItself(ctx context.Context, rp *plan.RecoveryPlan, s *incident.State) error {
+func (d *Daemon) startByItself(ctx context.Context, rp *plan.RecoveryPlan, s *incident.State, scenario string) error {
 	if rp == nil || rp.Starts != "automatic" || d.selfStarted[s.ID+" "+rp.Name] {
 		return nil
 	}
-	_, mine, err := d.ownDesk.Start(ctx, principal.Node("recovery"), recovery.Start{Plan: rp.Name, Incident: s.ID, Scenario: s.Scenario, Words: "The plan says that it starts by itself."})
+	_, mine, err := d.ownDesk.Start(ctx, principal.Node("recovery"), recovery.Start{Plan: rp.Name, Incident: s.ID, Scenario: scenario, Words: "The plan says that it starts by itself."})
 	if err != nil {
 		return err
 	}

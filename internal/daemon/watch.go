@@ -264,6 +264,7 @@ func (d *Daemon) runLookout(ctx context.Context) {
 		d.running.Go(func() {
 			repeat(ctx, depositEvery, d.deposit, "what survivors need was not deposited", d.leaveForSurvivors, d)
 		})
+		d.running.Go(func() { d.custody.FollowPeers(ctx, func() { kick(d.deposit) }) })
 	}
 	if !slices.Contains(d.Member().Roles(), member.Witness) {
 		d.running.Go(func() {

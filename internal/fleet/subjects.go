@@ -13,8 +13,9 @@ import (
 // plan says: two kinds of signal have to fail more than once.
 const quickest = 10 * time.Second
 
-// subjectsOf lists the functions of a plan, and the other fleets that it looks
-// at from outside, and who of the fleet looks at each.
+// subjectsOf lists the functions of a plan, the other fleets that it looks at
+// from outside, and who of the fleet looks at each; and the nodes whose loss the
+// plan wants known sooner than the fleet would say it.
 func subjectsOf(p *plan.File, nodes []string) (out []verdict.Subject) {
 	if p == nil {
 		return nil
@@ -34,6 +35,11 @@ func subjectsOf(p *plan.File, nodes []string) (out []verdict.Subject) {
 	for _, f := range p.Functions {
 		out = append(out, verdict.Subject{Name: verdict.Function(f.Name), Hosts: slices.Clone(f.Host), From: from[verdict.Function(f.Name)],
 			Confirm: confirmWithin(p, append([]string{f.Name}, f.Host...))})
+	}
+	for _, node := range nodes {
+		if within := confirmWithin(p, []string{node}); within > 0 { // the others are judged by the fleet's own time
+			out = append(out, verdict.Subject{Name: verdict.Node(node), Confirm: within})
+		}
 	}
 	for _, w := range p.Watches {
 		out = append(out, verdict.Subject{Name: verdict.Outside(w.Name), From: from[verdict.Outside(w.Name)]})

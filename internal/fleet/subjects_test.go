@@ -51,6 +51,8 @@ func TestAPlanSaysWhoLooksAndHowSoonALossIsConfirmed(t *testing.T) {
 		"function/till":   {[]string{"one"}, quickest}, // no quicker, whatever the plan says
 		"function/alone":  {[]string{"night"}, 0},      // the fleet's own time is sooner
 		"function/unseen": {nil, quickest},
+		"node/one":        {nil, 15 * time.Second},
+		"node/two":        {nil, quickest},
 	}
 	for _, s := range subjectsOf(&p.File, []string{"night", "one", "two"}) {
 		w, ok := want[s.Name]

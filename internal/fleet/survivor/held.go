@@ -133,14 +133,26 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC"
 // Follow calls told whenever somebody left something for this node, until ctx
 // ends: what is not opened is not known to open.
 func (c *Custody) Follow(ctx context.Context, told func()) {
+	c.follow(ctx, told, "survivors/"+c.self+"/", "survivors-latest/"+c.self+"/")
+}
+
+// FollowPeers calls told whenever a node joins or changes, until ctx ends: it
+// may be one that is to take over, and holds nothing yet.
+func (c *Custody) FollowPeers(ctx context.Context, told func()) { c.follow(ctx, told, "nodes/", "") }
+
+func (c *Custody) follow(ctx context.Context, told func(), one, other string) {
 	for ctx.Err() == nil {
-		one, cancel := context.WithCancel(ctx)
-		left, noted := c.store.Watch(one, "survivors/"+c.self+"/", 0), c.store.Watch(one, "survivors-latest/"+c.self+"/", 0)
+		watching, cancel := context.WithCancel(ctx)
+		first := c.store.Watch(watching, one, 0)
+		var second <-chan member.Event
+		if other != "" {
+			second = c.store.Watch(watching, other, 0)
+		}
 		for open := true; open; {
 			var e member.Event
 			select {
-			case e, open = <-left:
-			case e, open = <-noted:
+			case e, open = <-first:
+			case e, open = <-second:
 			}
 			if open = open && e.Err == nil; open {
 				told()
