@@ -3,7 +3,9 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
@@ -60,17 +62,21 @@ func (r *runner) condition(ctx context.Context, c scenario.Condition) (bool, str
 		}
 		return cmp.lost <= n, fmt.Sprintf("%d of %d are lost", cmp.lost, cmp.acknowledged)
 	case "audit":
-		n := r.lab.anyone(ctx)
+		n := r.lab.node(v.primary) // the others may have a history that was given up
 		if n == nil {
-			return false, "no node with a majority answers"
+			return false, "no node runs the database"
 		}
-		if _, err := n.run(ctx, "audit", "verify"); err != nil {
-			return false, err.Error()
+		if out, err := n.run(ctx, "audit", "verify"); err != nil {
+			return false, err.Error() + " " + strings.Join(findings.FindAllString(out, 3), " ")
 		}
 		return true, ""
 	}
 	return false, "nothing looks at this"
 }
+
+// findings are the lines in which the audit log's verification says what is
+// wrong.
+var findings = regexp.MustCompile(`(?m)^✗.*$`)
 
 func orNobody(name string) string {
 	if name == "" {

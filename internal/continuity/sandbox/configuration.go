@@ -28,6 +28,7 @@ func (l *Lab) configuration(n *node) string {
 	if l.mailbox != nil {
 		line("mail: {from: foundry@%s, alarms: [ops@%[1]s], relays: [{host: %q, port: %s, ca: %q}]}", zone, l.mailbox.host, l.mailbox.port, l.mailbox.ca)
 	}
+	line("notify: {people: [{name: operator, email: %s}, {name: clients, email: %s}]}", mailOf("operator"), mailOf("clients"))
 	line("providers:")
 	routes := "{provider: vendor, model: simulator-chat}"
 	if l.own != nil {

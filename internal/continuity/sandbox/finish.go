@@ -2,8 +2,11 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/missionopsai/foundry/internal/continuity/exercise"
 	"github.com/missionopsai/foundry/internal/durable"
@@ -26,6 +29,27 @@ func (r *runner) finish() error {
 		bad = errors.Join(bad, durable.Replace(filepath.Join(r.o.Dir, id+".timeline"), lines(t), 0o644))
 	}
 	return errors.Join(bad, exercise.Write(r.o.Dir, r.rec, timelines))
+}
+
+// collect takes the timelines of the fleet's incidents from a survivor, as its
+// operators would export them.
+func (r *runner) collect(ctx context.Context) error {
+	n := r.lab.anyone(ctx)
+	if n == nil {
+		return errors.New("no node with a majority answers: the timelines of the fleet are not in the report")
+	}
+	for _, i := range r.lab.seen.view().incidents {
+		text, err := n.run(ctx, "incident", "export", i.ID, "--out", "-")
+		if err != nil {
+			return err
+		}
+		v, err := incident.VerifyExport(strings.NewReader(text))
+		if err != nil {
+			return fmt.Errorf("the timeline of %s does not verify: %w", i.ID, err)
+		}
+		r.incidents = append(r.incidents, v.Timeline)
+	}
+	return nil
 }
 
 func lines(t *incident.Timeline) []byte {

@@ -117,6 +117,7 @@ func (l *Lab) armed(ctx context.Context, say func(string)) error {
 		return nil
 	}
 	say(fmt.Sprintf("waiting until %s could take over from %s", next.name, first.name))
+	var lacked string
 	return poll(ctx, 3*time.Minute, func() error {
 		var all []survivor.Readiness
 		if err := next.call(ctx, "GET", "/fleet/readiness", nil, &all); err != nil {
@@ -129,7 +130,11 @@ func (l *Lab) armed(ctx context.Context, say func(string)) error {
 			if r.State == survivor.Ready {
 				return nil
 			}
-			return fmt.Errorf("%s could not take over from %s: %s", next.name, first.name, strings.Join(r.Missing, " "))
+			if lacks := strings.Join(r.Missing, " "); lacks != lacked {
+				lacked = lacks
+				say("  it lacks: " + lacks)
+			}
+			return fmt.Errorf("%s could not take over from %s: %s", next.name, first.name, lacked)
 		}
 		return errors.New("the plan has nobody take over")
 	})

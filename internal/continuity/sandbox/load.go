@@ -203,6 +203,7 @@ type writer struct {
 type ack struct {
 	name  string
 	node  string
+	began time.Time
 	at    time.Time
 	maybe bool
 }
@@ -245,6 +246,7 @@ func (w *writer) write(ctx context.Context, i int) {
 		name := fmt.Sprintf("%s-%06d", w.prefix, w.tries)
 		w.mu.Unlock()
 		one, cancel := context.WithTimeout(ctx, 3*time.Second)
+		began := time.Now()
 		err := n.call(one, http.MethodPost, "/organisations", w.body(name), nil)
 		broke := one.Err() != nil
 		cancel()
@@ -253,7 +255,7 @@ func (w *writer) write(ctx context.Context, i int) {
 		}
 		if err == nil || broke {
 			w.mu.Lock()
-			w.acks = append(w.acks, ack{name, n.name, time.Now(), err != nil})
+			w.acks = append(w.acks, ack{name, n.name, began, time.Now(), err != nil})
 			w.mu.Unlock()
 		}
 		if err == nil {
@@ -268,6 +270,19 @@ func (w *writer) firstAfter(at time.Time) (a ack, ok bool) {
 	defer w.mu.Unlock()
 	for _, a := range w.acks {
 		if !a.maybe && a.at.After(at) {
+			return a, true
+		}
+	}
+	return a, false
+}
+
+// firstBy is the first write that began after a moment at one of some nodes,
+// was acknowledged, and is there.
+func (w *writer) firstBy(nodes, there map[string]bool, at time.Time) (a ack, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.acks {
+		if !a.maybe && nodes[a.node] && there[a.name] && a.began.After(at) {
 			return a, true
 		}
 	}

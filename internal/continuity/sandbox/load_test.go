@@ -10,7 +10,7 @@ var zero = time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 func at(s float64) time.Time { return zero.Add(time.Duration(s * float64(time.Second))) }
 
 func TestWhatWasAcknowledgedIsHeldAgainstWhatIsThere(t *testing.T) {
-	w := &writer{acks: []ack{{"a", "one", at(1), false}, {"b", "one", at(2), false}, {"c", "one", at(3), true}, {"d", "one", at(4), true}, {"e", "two", at(9), false}}}
+	w := &writer{acks: []ack{{"a", "one", at(0.5), at(1), false}, {"b", "one", at(1.5), at(2), false}, {"c", "one", at(2.5), at(3), true}, {"d", "one", at(3.5), at(4), true}, {"e", "two", at(8.5), at(9), false}}}
 	there := map[string]bool{"a": true, "d": true, "e": true}
 	c := w.compare(there, at(5))
 	if c != (compared{acknowledged: 3, lost: 1, unclear: 2, unclearThere: 1, newest: at(1)}) {
@@ -24,6 +24,12 @@ func TestWhatWasAcknowledgedIsHeldAgainstWhatIsThere(t *testing.T) {
 	}
 	if a, ok := w.firstAfter(at(2.5)); !ok || a.name != "e" {
 		t.Errorf("the first write after it: %+v", a)
+	}
+	if a, ok := w.firstBy(map[string]bool{"one": true, "two": true}, there, at(0.7)); !ok || a.name != "e" {
+		t.Errorf("the first write that is there, by one that began after it: %+v", a)
+	}
+	if a, ok := w.firstBy(map[string]bool{"one": true}, there, at(0.7)); ok {
+		t.Errorf("what is gone was accepted: %+v", a)
 	}
 }
 

@@ -111,8 +111,9 @@ func (r *runner) take(ctx context.Context, m *exercise.Measure) {
 	case "recovery":
 		r.span(m, confirmed, "name-points")
 	case "writable":
-		a, ok := r.lab.writer.firstAfter(r.event)
-		m.Known, m.Took, m.Why = ok && !r.event.IsZero(), a.at.Sub(r.event), "no write was accepted"
+		there, err := r.there(ctx)
+		a, ok := r.lab.writer.firstBy(r.surviving(), there, r.event)
+		m.Known, m.Took, m.Why = err == nil && ok && !r.event.IsZero(), a.at.Sub(r.event), "no write was accepted"
 	case "notices":
 		r.span(m, confirmed, "step-notify-done")
 	case "gap", "lost":

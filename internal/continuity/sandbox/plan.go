@@ -39,6 +39,10 @@ func (l *Lab) plan() string {
 		line("    hostnames: [%s]\n    dns_ttl: 5s", hostname)
 	}
 	line("    data: [everything]\n    size: 1 GB")
+	line("    probes:\n      - {name: page, kind: https, target: \"https://%s:8443/readyz\"}", first.name)
+	if next != nil {
+		line("      - {name: database, kind: tcp, target: \"%s:8493\"}", first.name)
+	}
 	var gateways []string
 	for _, n := range l.gateways() {
 		gateways = append(gateways, n.name)

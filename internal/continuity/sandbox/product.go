@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/missionopsai/foundry/internal/continuity/scenario"
@@ -55,6 +57,8 @@ func (r *runner) product(ctx context.Context, a scenario.Act) (string, error) {
 	case "recover":
 		_, err := n.run(ctx, "recovery", "start", a.Args["plan"])
 		return "", err
+	case "tell":
+		return "", r.tell(ctx, n, a)
 	case "approve", "decide", "say":
 		return r.answer(ctx, n, a)
 	case "isolate":
@@ -66,6 +70,22 @@ func (r *runner) product(ctx context.Context, a scenario.Act) (string, error) {
 	}
 	return "", fmt.Errorf("this sandbox cannot %s", a.Verb)
 }
+
+// tell has a notice written and sent, as the person would whom the plan names.
+func (r *runner) tell(ctx context.Context, n *node, a scenario.Act) error {
+	id := "told-" + strings.ToLower(rand.Text()[:6])
+	args := []string{"incident", "notice", "draft", "latest", id, "--to", a.Args["client"], "--field", "nature=" + a.Args["words"],
+		"--field", "data-affected=What was written shortly before is being counted.", "--field", "remediation=The platform moves to its standby.", "--field", "contact=" + mailOf("operator")}
+	if _, err := n.run(ctx, args...); err != nil {
+		return err
+	}
+	r.moment(time.Now(), "done", "tell", a.Args["client"], "A notice to "+a.Args["client"]+" is handed to the mail.")
+	_, err := n.run(ctx, "incident", "notice", "send", "latest", id)
+	return err
+}
+
+// mailOf is where a person of the sandbox is written to.
+func mailOf(name string) string { return name + "@" + zone }
 
 // answer is what a person says to a step that waits.
 func (r *runner) answer(ctx context.Context, n *node, a scenario.Act) (string, error) {

@@ -90,7 +90,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return r.measure(ctx)
+	return errors.Join(r.measure(ctx), r.collect(ctx))
 }
 
 func (r *runner) say(words string) { r.o.Told(Told{At: time.Now(), Words: words}) }

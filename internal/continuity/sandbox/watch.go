@@ -137,7 +137,14 @@ func (w *watch) records(ctx context.Context, v *view) {
 			continue
 		}
 		n := w.lab.node(name)
-		_ = n.call(ctx, "GET", "/incidents", nil, &v.incidents)
+		var list []incident.Summary
+		_ = n.call(ctx, "GET", "/incidents", nil, &list)
+		for _, i := range list {
+			var t struct{ Entries []incident.Entry }
+			if n.call(ctx, "GET", "/incidents/"+i.ID+"/timeline", nil, &t) == nil && len(t.Entries) > 0 {
+				v.incidents = append(v.incidents, incident.Fold(t.Entries))
+			}
+		}
 		_ = n.call(ctx, "GET", "/recoveries", nil, &v.runs)
 		return
 	}

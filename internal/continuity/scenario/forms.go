@@ -42,6 +42,7 @@ var Forms = []Form{
 	{"approve", "approve <step:name> as <person:name>", inSandbox, "A person approves a step that waits."},
 	{"decide", "decide <step:name> <words:text> as <person:name>", inSandbox, "A person writes a decision that a step waits for."},
 	{"say", "say <step:name> done <words:text> as <person:name>", inSandbox, "A person says that they did what a step asked."},
+	{"tell", "tell <client:name> <words:text>", inSandbox, "Has a notice of the open incident written and sent to a client of the plan."},
 	{"isolate", "isolate <node:node>", inSandbox, "Quarantines a node by the product's own step."},
 	{"hold", "hold for <time:duration>", nil, "Goes on for a while, so that what must not happen has time to."},
 	{"inject", "inject <words:text> [from <source:name>]", nil, "Tells the participants something, as it would reach them."},
