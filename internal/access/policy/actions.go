@@ -10,7 +10,7 @@ import (
 
 // trait is what policies ask about an action beside who holds it. Each is a
 // group of actions in the schema.
-type trait uint8
+type trait uint16
 
 const (
 	read           trait = 1 << iota // changes nothing
@@ -21,6 +21,7 @@ const (
 	shared                           // about the platform, yet open to organisations
 	localAlways                      // the local socket may do it in production too
 	nodeAlways                       // the node does it by itself, in production too
+	away                             // who signed in while the database was down may do it
 )
 
 // traits names the groups, as in the schema and the reference.
@@ -37,6 +38,7 @@ var traits = []struct {
 	{shared, "shared", "about the platform, yet open to organisations"},
 	{localAlways, "local-always", "the local socket may do it in production too"},
 	{nodeAlways, "node-always", "the node does it by itself in production too"},
+	{away, "away", "who signed in while the database was down may do it"},
 }
 
 // rule is one action and the roles that may do it: the one table from which
@@ -116,7 +118,7 @@ var peopleRules = []rule{
 	{"person.deactivate", "end an account with its sessions, keys, passkeys and invitations", administrative, governs | watches},
 	{"person.reactivate", "open an account again", administrative, governs | heads},
 
-	{"account.read", "see one's own account", read | own, nobody},
+	{"account.read", "see one's own account", read | own | away, nobody},
 	{"account.change", "change one's own account", own, nobody},
 	{"password.change", "change one's own password", own, nobody},
 	{"totp.enrol", "set up one's own code generator", own, nobody},
@@ -135,7 +137,7 @@ var peopleRules = []rule{
 
 	{"session.list", "see where a person is signed in", read | own, inspects | watches},
 	{"session.revoke", "sign a person out", administrative | nodeAlways, governs | watches},
-	{"session.end", "sign out", own, nobody},
+	{"session.end", "sign out", own | away, nobody},
 
 	{"invitation.list", "see open invitations", read, inspects | watches},
 	{"invitation.create", "invite somebody", administrative, governs | heads},
@@ -194,9 +196,9 @@ var securityRules = []rule{
 
 // platformRules are about the installation itself.
 var platformRules = []rule{
-	{"console.open", "open the console", shared | read, everyone},
+	{"console.open", "open the console", shared | read | away, everyone},
 	{"console.link", "make a one-time sign-in link for the console", 0, nobody},
-	{"status.read", "see how the node does", read | localAlways, platform},
+	{"status.read", "see how the node does", read | localAlways | away, platform},
 	{"profile.take", "take a processor or memory profile of the node: code, no data", read | localAlways, runs},
 	{"break-glass.open", "get in when nobody else can, for a short time and with an alarm", localAlways, nobody},
 	{"break-glass.read", "see whether the emergency kit is current, and who broke the glass", read | localAlways, platform},
@@ -234,30 +236,34 @@ var continuityRules = []rule{
 	{"backup.hold", "keep backups from being removed", administrative, watches},
 	{"backup.release", "end a hold on backups", administrative, watches},
 
-	{"incident.read", "see incidents, their timelines and clocks", read | localAlways, platform},
-	{"incident.open", "open an incident", 0, platform},
-	{"incident.append", "write into an incident's timeline", 0, platform},
-	{"incident.decide", "take a decision in an incident", administrative, platform},
-	{"incident.approve", "approve what an incident asks two people for", administrative, platform},
-	{"incident.assess", "assess whether an incident touches personal data", administrative, watches},
-	{"incident.notice", "send a notice of an incident", administrative, platform},
-	{"incident.close", "close an incident after its review", administrative, platform},
+	{"incident.read", "see incidents, their timelines and clocks", read | localAlways | away, platform},
+	{"incident.open", "open an incident", away, platform},
+	{"incident.append", "write into an incident's timeline", away, platform},
+	{"incident.decide", "take a decision in an incident", administrative | away, platform},
+	{"incident.approve", "approve what an incident asks two people for", administrative | away, platform},
+	{"incident.assess", "assess whether an incident touches personal data", administrative | away, watches},
+	{"incident.notice", "send a notice of an incident", administrative | away, platform},
+	{"incident.close", "close an incident after its review", administrative | away, platform},
 
-	{"recovery.read", "see recovery plans, what they would do, and how recoveries stand", read | localAlways, platform},
-	{"recovery.start", "start a recovery of the plan", administrative | nodeAlways, platform},
-	{"recovery.act", "say what a step of a recovery waits for, try it again or skip it", 0, platform},
-	{"recovery.approve", "approve a step of a recovery", administrative, platform},
-	{"recovery.abandon", "give a recovery up", administrative, platform},
+	{"exercise.read", "see which exercises of the plan were held, what came of them, and what they left to do", read | localAlways, platform},
+	{"exercise.run", "hand in an exercise that was held, and say what became of what it left to do", 0, platform},
 
-	{"fleet.read", "see the nodes of the fleet, who answers, and whether anything can be decided", read | localAlways, platform},
-	{"fleet.invite", "invite a node into the fleet, or revoke an invitation", administrative, runs},
-	{"fleet.drain", "take work away from a node of the fleet, or give it back", administrative, runs},
-	{"fleet.remove", "remove a node from the fleet for good", administrative, runs},
+	{"recovery.read", "see recovery plans, what they would do, and how recoveries stand", read | localAlways | away, platform},
+	{"recovery.start", "start a recovery of the plan", administrative | nodeAlways | away, platform},
+	{"recovery.act", "say what a step of a recovery waits for, try it again or skip it", away, platform},
+	{"recovery.approve", "approve a step of a recovery", administrative | away, platform},
+	{"recovery.abandon", "give a recovery up", administrative | away, platform},
+
+	{"fleet.read", "see the nodes of the fleet, who answers, and whether anything can be decided", read | localAlways | away, platform},
+	{"fleet.invite", "invite a node into the fleet, or revoke an invitation", administrative | away, runs},
+	{"fleet.drain", "take work away from a node of the fleet, or give it back", administrative | away, runs},
+	{"fleet.certify", "make the certificate of a program that stands beside a node, and see its secrets", administrative, runs},
+	{"fleet.remove", "remove a node from the fleet for good", administrative | away, runs},
 	{"fleet.marks", "make one-way marks of what the fleet must not share with another", administrative, runs},
-	{"fleet.take-over", "recover, on the node that holds its bundle, a node that was lost", administrative | nodeAlways, runs},
-	{"fleet.snapshot", "write the fleet's store into a file of the node", 0, runs},
+	{"fleet.take-over", "recover, on the node that holds its bundle, a node that was lost", administrative | nodeAlways | away, runs},
+	{"fleet.snapshot", "write the fleet's store into a file of the node", away, runs},
 
-	{"plan.read", "see the continuity plan, its findings, margins and registers", read | localAlways, platform},
+	{"plan.read", "see the continuity plan, its findings, margins and registers", read | localAlways | away, platform},
 	{"plan.submit", "hand in a continuity plan", administrative, platform},
 	{"plan.decide", "approve or reject a continuity plan", administrative, platform},
 	{"plan.acknowledge", "say that one has read the continuity plan", 0, platform},
@@ -289,6 +295,10 @@ func (a Action) Administrative() bool { return a.has(administrative) }
 // ClientData reports whether staff of the platform need a grant for the
 // action; for the audit log only that of an organisation.
 func (a Action) ClientData() bool { return a.has(clientData | auditLog) }
+
+// Away reports whether who signed in while the database was down may do it, if
+// their role may.
+func (a Action) Away() bool { return a.has(away) }
 
 // Read reports whether the action changes nothing.
 func (a Action) Read() bool { return a.has(read) }

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"crypto"
 
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/principal"
@@ -82,6 +83,15 @@ func (d *Desk) Drain(ctx context.Context, p principal.Principal, name string, dr
 		return Node{}, err
 	}
 	return m.Node(ctx, name)
+}
+
+// Certify makes the certificate of a program beside a node.
+func (d *Desk) Certify(ctx context.Context, p principal.Principal, s Service, public crypto.PublicKey, hosts []string) (cert, authority []byte, err error) {
+	m, err := d.open(ctx, p, "fleet.certify", s.Node)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.Issue(ctx, p.String(), s, public, hosts)
 }
 
 // Remove takes a node out of the fleet.

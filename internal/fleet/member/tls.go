@@ -95,8 +95,22 @@ func (t *tlsFiles) leaf() *x509.Certificate { return t.pair.Load().Leaf }
 var errRevoked = problem.New(problem.Denied, "node-removed", "This node was removed from the fleet: its certificate no longer counts.").
 	WithMend("Invite it again with `foundry node invite`, and join from an empty directory.")
 
-// verify refuses who was removed. It runs after the chain was verified.
+// verify refuses who is no node of the fleet, though its authority knows it,
+// and who was removed. It runs after the chain was verified.
 func (t *tlsFiles) verify(cs tls.ConnectionState) error {
+	if len(cs.PeerCertificates) > 0 {
+		if _, _, ok := holder(cs.PeerCertificates[0]); !ok {
+			return errNoNode
+		}
+	}
+	return t.unrevoked(cs)
+}
+
+var errNoNode = problem.New(problem.Denied, "node-only", "Whoever shows this certificate is no node of the fleet.").
+	WithMend("A program beside a node uses the door that was made for it.")
+
+// unrevoked refuses who was removed.
+func (t *tlsFiles) unrevoked(cs tls.ConnectionState) error {
 	for _, c := range cs.PeerCertificates {
 		if (*t.revoked.Load())[c.SerialNumber.Text(16)] {
 			return errRevoked
