@@ -109,11 +109,7 @@ func (a *app) walk(ctx context.Context, e *exercise.Desk, somebody string) error
 		if p.First {
 			fmt.Fprintf(a.err, "\n── %s\n", p.Step)
 		}
-		from := ""
-		if p.Who != "" {
-			from = map[bool]string{true: " asks " + p.Who, false: " from " + p.Who}[p.Asks != ""]
-		}
-		fmt.Fprintf(a.err, "\n[%s] %s%s: %s\n", clockWord(p.Clock), p.Verb, from, p.Words)
+		fmt.Fprintf(a.err, "\n[%s] %s: %s\n", clockWord(p.Clock), announced(p), p.Words)
 		if p.Due > 0 && p.Asks != "" {
 			fmt.Fprintf(a.err, "  within %s\n", p.Due)
 		}
@@ -135,6 +131,23 @@ func (a *app) walk(ctx context.Context, e *exercise.Desk, somebody string) error
 		}
 	}
 	return nil
+}
+
+// announced says of what kind a prompt is, and whom it concerns.
+func announced(p exercise.Prompt) string {
+	switch {
+	case p.Asks == "words":
+		return "Question to " + p.Who
+	case p.Asks == "decision":
+		return "Decision of " + p.Who
+	case p.Asks == "check":
+		return "Was it so"
+	case p.Verb == "inject" && p.Who != "":
+		return "News from " + p.Who
+	case p.Verb == "inject":
+		return "News"
+	}
+	return strings.ToUpper(p.Verb[:1]) + p.Verb[1:]
 }
 
 func clockWord(d time.Duration) string {

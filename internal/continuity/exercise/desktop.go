@@ -154,9 +154,9 @@ func (d *Desk) Answer(r Reply) error {
 }
 
 // told is a line of the scenario and what came of it, as its act in the
-// timeline has it: for people who do not know how a scenario is written.
+// timeline has it.
 func told(a scenario.Act, b *incident.Act, began time.Time, took time.Duration) Line {
-	line := Line{Says: said(a), Began: began, Took: took, OK: b.Outcome != "no", Words: b.Outcome}
+	line := Line{Says: a.Says, Began: began, Took: took, OK: b.Outcome != "no", Words: b.Outcome}
 	line.Clock, _ = time.ParseDuration(b.Facts["clock"])
 	answer, who := b.Facts["answer"], b.Facts["answered_by"]
 	switch asks[a.Verb] {
@@ -173,7 +173,8 @@ func told(a scenario.Act, b *incident.Act, began time.Time, took time.Duration) 
 	return line
 }
 
-// said is a line of a scenario as a sentence.
+// said is a line of a scenario as a sentence, for people who do not know how a
+// scenario is written.
 func said(a scenario.Act) string {
 	words := a.Args["words"]
 	allowed := ""
@@ -319,7 +320,7 @@ func (d *Desk) Record(program string) *Record {
 	case i < d.acts():
 		r.Outcome, r.Words = Aborted, fmt.Sprintf("It was ended after %d of %d lines.", i, d.acts())
 	case len(d.gaps) > 0:
-		r.Outcome, r.Words = Missed, fmt.Sprintf("It was walked through to its end, and found %s. Each has an owner and a day. Talking it through proves no recovery time.", count(len(d.gaps), "gap", "gaps"))
+		r.Outcome, r.Words = Missed, fmt.Sprintf("It was walked through to its end, and found %s with an owner and a day. Talking it through proves no recovery time.", count(len(d.gaps), "gap", "gaps, each"))
 	case missed:
 		r.Outcome, r.Words = Missed, "It was walked through to its end, and deciding took longer than it may."
 	}

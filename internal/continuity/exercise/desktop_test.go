@@ -216,4 +216,9 @@ func TestTheReportOfADeskCanBeTraced(t *testing.T) {
 	if !strings.Contains(page.String(), "ceo decided: Yes. Because: it stays away.") {
 		t.Error("the page does not say what was decided")
 	}
+	for _, want := range []string{"News from on-call: Nothing answers.", "Question to on-call: What do you do? (10 min allowed)", "Decision of ceo: Do we move? (15 min allowed)", "Was it so? Nobody moved names too early.", "01:00", "took part: ceo, on-call"} {
+		if !strings.Contains(page.String(), want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
 }

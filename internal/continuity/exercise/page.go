@@ -1,6 +1,7 @@
 package exercise
 
 import (
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -41,6 +42,14 @@ func Page(to io.Writer, r *Record, timelines map[string]*incident.Timeline) erro
 	if err := r.Check(timelines); err != nil {
 		return err
 	}
+	sentences := map[string]string{}
+	if s, err := scenario.Parse(r.Scenario, []byte(r.Text)); err == nil && r.Mode == scenario.Desktop {
+		for _, st := range s.Desktop {
+			for _, a := range st.Do {
+				sentences[a.Says] = said(a)
+			}
+		}
+	}
 	start := r.Event
 	if start.IsZero() {
 		start = r.Began
@@ -60,7 +69,7 @@ func Page(to io.Writer, r *Record, timelines map[string]*incident.Timeline) erro
 		"rfc":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"joined": func(list []string) string { return strings.Join(list, ", ") },
 		"offset": offset, "took": short, "title": title, "class": class, "mark": mark, "kept": kept, "keptword": keptWord, "result": resultOf, "target": target,
-		"bar": bar, "ref": link, "refs": links, "verdict": verdict, "source": source, "at": func(l Line) string {
+		"bar": bar, "ref": link, "refs": links, "verdict": verdict, "source": source, "sentence": func(says string) string { return cmp.Or(sentences[says], says) }, "at": func(l Line) string {
 			if r.Mode == scenario.Desktop {
 				return hours(l.Clock)
 			}
