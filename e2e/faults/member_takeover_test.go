@@ -194,7 +194,8 @@ func TestASurvivorTakesOverFromALostNodeWithoutAKit(t *testing.T) {
 	g.say("plan", "approve", revision.ID, "--reason", "Agreed.")
 	await(t, "node-2 to be ready to take over", func() (bool, string) {
 		s := two.run("node", "readiness")
-		return strings.Contains(s.out, "node-2 could take over platform from node-1 now."), s.out + s.err
+		// Only with a backup that node-2 finds itself.
+		return strings.Contains(s.out, "node-2 could take over platform from node-1 now.") && strings.Contains(s.out, "the backups at shelf reached to 20"), s.out + s.err
 	})
 
 	kept := unique("kept")

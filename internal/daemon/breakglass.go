@@ -45,8 +45,8 @@ func (d *Daemon) makeGlass() (err error) {
 func (d *Daemon) kitContent(ctx context.Context) (c kit.Content, err error) {
 	c = kit.Content{Foundry: d.version, Packages: []string{},
 		Node: kit.Node{Number: d.node.Number, Name: nodeName(d.config.Node.Name), Mode: d.config.Mode, Country: d.config.Node.Country, DataDir: d.config.DataDir, URL: d.URL()}}
-	if d.cluster.Load() != nil {
-		if c.PostgreSQL, err = majorOf(d.cluster.Load().DataDir()); err != nil {
+	if data := d.databaseFiles(); data != "" {
+		if c.PostgreSQL, err = majorOf(data); err != nil {
 			return c, err
 		}
 		c.Packages = []string{fmt.Sprintf("postgresql-%d", c.PostgreSQL), "pgbackrest", "restic"}
@@ -67,6 +67,19 @@ func (d *Daemon) kitContent(ctx context.Context) (c kit.Content, err error) {
 		c.Audit.Origin, c.Audit.Checkpoint = checkpoint.Origin, checkpoint.Note
 	}
 	return c, nil
+}
+
+// databaseFiles are those of the database that runs on this node, or would as
+// soon as it may: while it is down for a moment, what is left for others must
+// not say that there is none. Empty: it is elsewhere.
+func (d *Daemon) databaseFiles() string {
+	if c := d.cluster.Load(); c != nil {
+		return c.DataDir()
+	}
+	if k := d.keeper; k != nil && k.hasData() && k.read().Replaced == "" {
+		return filepath.Join(k.dir, "data")
+	}
+	return ""
 }
 
 func nodeName(name string) string {

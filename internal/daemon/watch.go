@@ -38,7 +38,9 @@ type lookout struct {
 	tell    chan struct{} // the plan in force may be another
 	deposit chan struct{} // who takes over from this node may be another
 	left    chan struct{} // somebody left something for this node
-	told    time.Time     // when survivors were last told how far this node has come
+
+	backings backings
+	told     time.Time // when survivors were last told how far this node has come
 }
 
 // makeLookout makes what watches the fleet. Without a member there is nothing
@@ -271,6 +273,7 @@ func (d *Daemon) runLookout(ctx context.Context) {
 			repeat(ctx, lookEvery, d.left, "what other nodes left here was not looked at", d.lookAtWhatIsHeld, d)
 		})
 		d.running.Go(func() { d.custody.Follow(ctx, func() { kick(d.left) }) })
+		d.running.Go(func() { d.lookAtBackings(ctx) })
 	}
 }
 
@@ -346,7 +349,7 @@ func (d *Daemon) leaveForSurvivors(ctx context.Context) error {
 // lookAtWhatIsHeld opens what others left for this node, and says what it
 // lacks besides.
 func (d *Daemon) lookAtWhatIsHeld(ctx context.Context) error {
-	return d.custody.Look(ctx, d.lacks(ctx))
+	return d.custody.Look(ctx, d.lacks(ctx), d.backings.found())
 }
 
 // lacks lists what a recovery on this machine would miss.

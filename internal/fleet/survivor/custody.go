@@ -212,12 +212,15 @@ type held struct {
 	Digest string   `json:"digest,omitempty"` // it opened
 	Parts  []string `json:"parts,omitempty"`
 	Error  string   `json:"error,omitempty"`
+
+	Backing *Backing `json:"backing,omitempty"` // nil: it has not looked
 }
 
 // Look opens every bundle that was deposited for this node, keeps a copy of
 // each beside the store, and tells the fleet what it could open. lacks is what
-// this node knows to be missing besides: a program, space on its disk.
-func (c *Custody) Look(ctx context.Context, lacks []string) error {
+// this node knows to be missing besides: a program, space on its disk; backed is
+// what it has found of the backups, by the nodes that they are of.
+func (c *Custody) Look(ctx context.Context, lacks []string, backed map[string]Backing) error {
 	list, _, err := c.store.List(ctx, "survivors/"+c.self+"/")
 	if err != nil {
 		return err
@@ -245,7 +248,11 @@ func (c *Custody) Look(ctx context.Context, lacks []string) error {
 			h.Of[from] = held{Error: problem.From(err).Detail}
 			continue
 		}
-		h.Of[from] = held{Digest: k.Digest, Parts: names(parts)}
+		is := held{Digest: k.Digest, Parts: names(parts)}
+		if b, looked := backed[from]; looked {
+			is.Backing = &b
+		}
+		h.Of[from] = is
 		wipe(parts)
 		if err = c.beside(ctx, c.store.Get, from, &k); err != nil {
 			return err

@@ -47,9 +47,26 @@ func (s *scene) deposit(i int, parts []Part) Deposited {
 	return d
 }
 
+// look has a node open what it holds, and find good backups behind all of it.
 func (s *scene) look(i int, lacks ...string) {
 	s.t.Helper()
-	if err := s.of(i).Look(s.t.Context(), lacks); err != nil {
+	s.lookAnd(i, func(*Backing) {}, lacks...)
+}
+
+// lookAnd is look for a node that finds something else.
+func (s *scene) lookAnd(i int, found func(*Backing), lacks ...string) {
+	s.t.Helper()
+	held, err := s.of(i).Holds(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	backed := map[string]Backing{}
+	for from, digest := range held {
+		b := Backing{At: s.now, Of: digest, Target: "vault", Label: "20261123-020000F", Stopped: s.now.Add(-time.Hour), Reaches: s.now.Add(-time.Minute), Noted: s.now}
+		found(&b)
+		backed[from] = b
+	}
+	if err := s.of(i).Look(s.t.Context(), lacks, backed); err != nil {
 		s.t.Fatal(err)
 	}
 }

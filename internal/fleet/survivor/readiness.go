@@ -19,7 +19,7 @@ const Fresh = time.Hour
 type State string
 
 const (
-	Ready   State = "ready"   // it has opened today's bundle, lately, and lacks nothing that it knows of
+	Ready   State = "ready"   // it has opened today's bundle, and found a backup to restore, lately, and lacks nothing that it knows of
 	Lacking State = "lacking" // something is missing: see Missing
 	Refused State = "refused" // the plan names it, and it must not hold keys
 )
@@ -28,9 +28,11 @@ const (
 type Readiness struct {
 	Need
 	State   State     `json:"state"`
-	Missing []string  `json:"missing,omitempty"` // in words, each with what to do
-	Made    time.Time `json:"made,omitzero"`     // when what it holds was sealed
-	Opened  time.Time `json:"opened,omitzero"`   // when it last opened it
+	Missing []string  `json:"missing,omitempty"`     // in words, each with what to do
+	Made    time.Time `json:"made,omitzero"`         // when what it holds was sealed
+	Opened  time.Time `json:"opened,omitzero"`       // when it last opened it
+	Backing *Backing  `json:"backing,omitempty"`     // what it found of the backups; nil: it has not looked
+	RPO     float64   `json:"rpo_seconds,omitempty"` // what the plan allows to be lost of it; 0: it says nothing
 }
 
 // Words says it in a sentence.
@@ -38,7 +40,7 @@ func (r Readiness) Words() string {
 	what := strings.Join(r.Functions, ", ")
 	switch r.State {
 	case Ready:
-		return fmt.Sprintf("%s could take over %s from %s now.", r.To, what, r.From)
+		return fmt.Sprintf("%s could take over %s from %s now.", r.To, what, r.From) + r.Backing.words(time.Duration(r.RPO*float64(time.Second)))
 	case Refused:
 		return fmt.Sprintf("%s is named for %s of %s and holds nothing for it: %s.", r.To, what, r.From, r.Refused)
 	}
@@ -87,7 +89,8 @@ func (c *Custody) Readiness(ctx context.Context, local bool) ([]Readiness, error
 		if err := errors.Join(read(sourcePath(n.From), &s), read(bundlePath(n.To, n.From), &b), read(holderPath(n.To), &h)); err != nil {
 			return nil, err
 		}
-		r.Made = b.Made
+		r.Made, r.Backing = b.Made, h.Of[n.From].Backing
+		r.RPO = rpoOf(c.o.Plan(), n.Functions).Seconds()
 		r.judge(peers, s, b, h, c.o.Clock())
 		out = append(out, r)
 	}
@@ -119,6 +122,10 @@ func (r *Readiness) judge(peers map[string]member.Node, s source, b bundle, h ho
 		lack("it has not opened what it holds yet; it looks every ten minutes while its node runs")
 	case now.Sub(h.At) > Fresh:
 		lack("it last opened what it holds %s ago; its node should look every ten minutes", now.Sub(h.At).Round(time.Minute))
+	case slices.Contains(s.Parts, Backups):
+		if why := opened.Backing.lack(r.From, s.Digest, now); why != "" {
+			lack("%s", why)
+		}
 	}
 	if opened.Digest != "" && opened.Digest == s.Digest {
 		r.Opened = h.At
