@@ -13,6 +13,7 @@ import (
 // of it.
 type Coverage struct {
 	Size    int64     // leaves of the tree in the database
+	Root    string    // of that tree, in base64
 	Within  int       // checkpoints that the tree goes on from
 	Beyond  int       // checkpoints over more leaves than the tree has
 	Largest int64     // leaves of the largest checkpoint
@@ -37,6 +38,11 @@ func (l *Log) Cover(ctx context.Context) (c Coverage, err error) {
 		if c.Size, _, err = head(ctx, tx); err != nil {
 			return err
 		}
+		edge, err := treeReader(ctx, tx).frontier(c.Size)
+		if err != nil {
+			return err
+		}
+		c.Root = edge.root().String()
 		for _, p := range append(history, newest) {
 			if p.Note == "" {
 				continue

@@ -78,9 +78,11 @@ type Recovery struct {
 	Started     time.Time      `json:"started"`
 	Steps       []RecoveryStep `json:"steps"`
 	Proof       *scratch.Proof `json:"proof,omitempty"`
-	Recovered   time.Time      `json:"recovered,omitzero"` // the moment that the data has reached
-	Lost        float64        `json:"lost_seconds"`       // from Recovered to when the recovery began
-	AuditBehind bool           `json:"audit_behind"`       // entries that the log had signed are lost, as far as is known
+	Recovered   time.Time      `json:"recovered,omitzero"`   // the moment that the data has reached
+	Lost        float64        `json:"lost_seconds"`         // from Recovered to when the recovery began
+	AuditBehind bool           `json:"audit_behind"`         // entries that the log had signed are lost, as far as is known
+	AuditSize   int64          `json:"audit_size,omitempty"` // leaves of the audit tree that came back
+	AuditRoot   string         `json:"audit_root,omitempty"` // and its root, in base64
 	Finished    time.Time      `json:"finished,omitzero"`
 	Fenced      bool           `json:"fenced"`
 	Activated   time.Time      `json:"activated,omitzero"`

@@ -39,5 +39,6 @@ func (x *recovering) lookAtAudit(ctx context.Context, copy *db.DB, recovered tim
 	// of them is set aside.
 	c, err := log.Cover(ctx)
 	x.r.AuditBehind = err != nil || c.Beyond > 0
+	x.r.AuditSize, x.r.AuditRoot = c.Size, c.Root
 	return JudgeAudit(ctx, log, recovered)
 }

@@ -121,7 +121,8 @@ func (d *Daemon) recoverDatabase(ctx context.Context, dir, from string, o order.
 
 func restoredFacts(r *backup.Recovery) map[string]string {
 	out := map[string]string{"from": r.Node, "target": r.Target, "label": r.Point.Label, "recovered_to": r.Recovered.UTC().Format(time.RFC3339Nano),
-		"lost_seconds": strconv.FormatFloat(r.Lost, 'f', 1, 64), "audit_behind": strconv.FormatBool(r.AuditBehind)}
+		"lost_seconds": strconv.FormatFloat(r.Lost, 'f', 1, 64), "audit_behind": strconv.FormatBool(r.AuditBehind),
+		auditSize: strconv.FormatInt(r.AuditSize, 10), auditRoot: r.AuditRoot}
 	if r.Proof != nil {
 		out["proof"] = string(r.Proof.Outcome)
 	}

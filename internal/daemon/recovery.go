@@ -117,7 +117,11 @@ func (d *Daemon) personOfPlan(ctx context.Context, p principal.Principal, of *pl
 			accounts = append(accounts, a)
 		}
 	}
-	known, err := d.people.Named(ctx, accounts)
+	named := d.people.Named
+	if d.door.Away() {
+		named = d.door.Named
+	}
+	known, err := named(ctx, accounts)
 	if err != nil {
 		return "", err
 	}
@@ -166,6 +170,11 @@ func (d *Daemon) runRecovery(ctx context.Context) {
 	d.running.Go(func() {
 		repeat(ctx, time.Second, nil, "a recovery that starts by itself has not started", d.startAutomatic, d)
 	})
+	if d.Gateway() {
+		d.running.Go(func() {
+			repeat(ctx, 2*time.Second, nil, "the audit log does not go on from the restored database", d.auditGoesOn, d)
+		})
+	}
 }
 
 // leadRecoveries carries recoveries out for as long as this node leads the
