@@ -11,7 +11,7 @@ LEAN = -vet=off -ldflags=-w
 # With RERUN=2 a test that fails runs again, alone, up to twice; it is listed as flaky, and what fails each time fails.
 GOTEST = $(GO) tool gotestsum --format pkgname --hide-summary skipped --rerun-fails=$(RERUN) --rerun-fails-max-failures=4 --rerun-fails-abort-on-data-race
 
-.PHONY: run build setup setup-test test test-race test-faults test-ollama bench bench-security bench-recovery bench-plan bench-fleet fuzz lint generate clean
+.PHONY: run build setup setup-test tour test test-race test-faults test-ollama bench bench-security bench-recovery bench-plan bench-fleet fuzz lint generate clean
 
 run: setup build ## set up, build, start a node on ./var
 	bin/foundry up --data-dir $(DATA_DIR)
@@ -21,6 +21,11 @@ build: ## build bin/foundry
 
 setup: ## install what running needs (Go toolchain, PostgreSQL server)
 	@scripts/setup run
+
+tour: ## lose the node that everything runs on, in a throwaway fleet on this machine, and read the report
+	@scripts/setup tour
+	@$(MAKE) --no-print-directory build
+	bin/foundry exercise run primary-lost
 
 setup-test: ## install what testing needs as well (Chromium, Node.js packages)
 	@scripts/setup test

@@ -28,12 +28,10 @@ const actEntriesLost = "audit.entries-lost"
 // auditGoesOn lets the audit log go on after a recovery has restored the
 // database to an earlier moment than this node had signed for. It believes the
 // recovery's receipt in the fleet's store, never the database: whoever can
-// write there could cut the log short. That entries are lost is entered, into
+// write there could cut the log short. It looks at every restore once, not only
+// where sequencing has stopped: that may be another node's turn. That entries are lost is entered, into
 // the log and the incident, before anything is set aside.
 func (d *Daemon) auditGoesOn(ctx context.Context) error {
-	if code := d.auditLog.Status().Code; code != "audit-tree-behind" && code != "audit-tree-forked" {
-		return nil
-	}
 	all, err := d.ownDesk.List(ctx, principal.Node("recovery"))
 	if err != nil {
 		return err
@@ -41,14 +39,14 @@ func (d *Daemon) auditGoesOn(ctx context.Context) error {
 	var bad error
 	for _, r := range all {
 		came, ok := restoredTree(&r.Run)
-		if r.Stale || !ok {
+		if r.Stale || !ok || d.wentOn[r.ID] {
 			continue
 		}
 		gone, err := d.auditLog.SetAside(ctx, came, func(gone []audit.Aside) error { return d.tellLost(ctx, &r.Run, came, gone) })
 		if err == nil && len(gone) > 0 {
 			d.log.Warn("the audit log goes on from a restored database: what was signed over lost entries is set aside", "recovery", r.ID, "restored", came.Size, "checkpoints", len(gone))
-			return nil
 		}
+		d.wentOn[r.ID] = err == nil
 		bad = errors.Join(bad, err)
 	}
 	return bad

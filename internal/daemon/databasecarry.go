@@ -93,13 +93,13 @@ func (k *keeper) carryRestore(ctx context.Context, o order.Order, progress func(
 		if err := k.write(office{Restored: o.Run}); err != nil {
 			return nil, "", err
 		}
-		return restoredFacts(r), fmt.Sprintf("The database of %s is restored, as it was at %s.", from, r.Recovered.UTC().Format(time.DateTime)), nil
+		return restoredFacts(r, from), fmt.Sprintf("The database of %s is restored, as it was at %s.", from, r.Recovered.UTC().Format(time.DateTime)), nil
 	}
 	r, err := backup.ReadRecovery(filepath.Join(k.d.config.DataDir, "takeover", o.Run))
 	if err != nil || r == nil {
 		return map[string]string{"from": from}, "The database was restored before.", err
 	}
-	return restoredFacts(r), "The database was restored before.", nil
+	return restoredFacts(r, from), "The database was restored before.", nil
 }
 
 // recoverDatabase is a take-over whose keys and files stay where they are
@@ -119,8 +119,8 @@ func (d *Daemon) recoverDatabase(ctx context.Context, dir, from string, o order.
 	return r, err
 }
 
-func restoredFacts(r *backup.Recovery) map[string]string {
-	out := map[string]string{"from": r.Node, "target": r.Target, "label": r.Point.Label, "recovered_to": r.Recovered.UTC().Format(time.RFC3339Nano),
+func restoredFacts(r *backup.Recovery, from string) map[string]string {
+	out := map[string]string{"from": from, "target": r.Target, "label": r.Point.Label, "recovered_to": r.Recovered.UTC().Format(time.RFC3339Nano),
 		"lost_seconds": strconv.FormatFloat(r.Lost, 'f', 1, 64), "audit_behind": strconv.FormatBool(r.AuditBehind),
 		auditSize: strconv.FormatInt(r.AuditSize, 10), auditRoot: r.AuditRoot}
 	if r.Proof != nil {

@@ -29,6 +29,7 @@ type recoveries struct {
 	agent    *order.Agent
 	recovery *recovery.Desk
 
+	wentOn      map[string]bool // recoveries after whose restore this node's audit log goes on
 	ownDesk     *recovery.Desk  // of what starts by itself: nobody has asked for it
 	selfStarted map[string]bool // incident and recovery plan, as far as this process knows
 }
@@ -72,7 +73,7 @@ func (d *Daemon) makeRecovery(context.Context) error {
 		}
 		return problem.New(problem.Denied, "recovery-not-itself", "This desk is the executor's own.")
 	}
-	d.ownDesk, d.selfStarted = &own, map[string]bool{}
+	d.ownDesk, d.selfStarted, d.wentOn = &own, map[string]bool{}, map[string]bool{}
 	return nil
 }
 

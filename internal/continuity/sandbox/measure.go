@@ -112,7 +112,7 @@ func (r *runner) take(ctx context.Context, m *exercise.Measure) {
 		r.span(m, confirmed, "name-points")
 	case "writable":
 		there, err := r.there(ctx)
-		a, ok := r.lab.writer.firstBy(r.surviving(), there, r.event)
+		a, ok := r.lab.writer.firstBy(r.surviving(), there, later(r.event, r.since))
 		m.Known, m.Took, m.Why = err == nil && ok && !r.event.IsZero(), a.at.Sub(r.event), "no write was accepted"
 	case "notices":
 		r.span(m, confirmed, "step-notify-done")

@@ -27,6 +27,7 @@ type runner struct {
 	log *incident.Log
 
 	event time.Time
+	since time.Time               // when what was done first had been done: a kill takes its time on a busy machine
 	away  map[string]bool         // nodes that were taken away and not given back
 	hurt  map[string]bool         // nodes that something was ever done to
 	seen  map[string]exercise.Ref // where the timeline says that a change was seen
@@ -218,6 +219,9 @@ func (r *runner) harm(a scenario.Act, n *node) (string, error) {
 	}
 	if err != nil {
 		return "", err
+	}
+	if r.since.IsZero() {
+		r.since = time.Now()
 	}
 	r.moment(at, "event", a.Verb, n.name, fmt.Sprintf(words, n.name))
 	return "", nil
