@@ -118,11 +118,7 @@ func (d *Daemon) personOfPlan(ctx context.Context, p principal.Principal, of *pl
 			accounts = append(accounts, a)
 		}
 	}
-	named := d.people.Named
-	if d.door.Away() {
-		named = d.door.Named
-	}
-	known, err := named(ctx, accounts)
+	known, err := d.people.Named(ctx, accounts)
 	if err != nil {
 		return "", err
 	}
