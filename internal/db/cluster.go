@@ -53,8 +53,9 @@ type Cluster struct {
 	args []string // of the server, over its configuration file
 	life supervisor
 
-	until deadline
-	dog   *watchdog // nil: the server may run for good
+	until  deadline
+	dog    *watchdog      // nil: the server may run for good
+	signer *countersigner // likewise
 }
 
 // StartCluster makes the cluster if there is none, starts its server and waits
@@ -85,6 +86,17 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 		defer cancel()
 		_ = c.Stop(stop)
 		return nil, err
+	}
+	if c.dog != nil {
+		c.signer = newCountersigner(c)
+		select {
+		case <-c.signer.begun:
+		case <-ctx.Done():
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+			defer cancel()
+			_ = c.Stop(stop)
+			return nil, context.Cause(ctx)
+		}
 	}
 	c.log.Info("database server is ready", "postgresql", c.srv.major, "pid", c.PID(), "socket", c.at.run, "took", time.Since(start))
 	return c, nil
@@ -214,6 +226,9 @@ func (c *Cluster) Restarts() int { return int(c.life.restarts.Load()) }
 // committed is in its files. When ctx ends first the server is made to stop at
 // once, which loses nothing either, but the next start is longer.
 func (c *Cluster) Stop(ctx context.Context) error {
+	if c.signer != nil {
+		c.signer.end()
+	}
 	err := c.life.end(ctx)
 	if c.dog != nil {
 		c.dog.end()

@@ -114,6 +114,7 @@ func (c Config) pool(role Role) (*pgxpool.Config, error) {
 	cc.BuildContextWatcherHandler = func(pg *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pg, CancelRequestDelay: 0, DeadlineDelay: time.Second}
 	}
+	cc.OnNotice = unsigned
 	pc.MaxConns = c.MaxConns[role]
 	pc.MinConns, pc.MinIdleConns = 0, 0
 	pc.MaxConnIdleTime = 5 * time.Minute

@@ -173,6 +173,9 @@ func (d *DB) transact(ctx context.Context, role Role, begin string, fn func(tx p
 		return classifyCommit(ctx, err)
 	}
 	committed = true
+	if uncertain(conn.Conn().PgConn()) {
+		return classifyCommit(ctx, errors.New("the commit was not countersigned"))
+	}
 	return nil
 }
 

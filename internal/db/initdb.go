@@ -81,7 +81,7 @@ func (c *Cluster) create(ctx context.Context) error {
 // bootstrap makes roles and database in single-user mode: no superuser ever
 // has to be reachable over the socket for it.
 func (c *Cluster) bootstrap(ctx context.Context, data string) error {
-	if err := c.single(ctx, data, slices.Concat(roleStatements(), backupStatements(), databaseStatements(databaseName))); err != nil {
+	if err := c.single(ctx, data, slices.Concat(privateStatements(), databaseStatements(databaseName))); err != nil {
 		return err
 	}
 	return replaceFile(c.rolesMark(), rolesSum(), c.who.gid)
@@ -92,17 +92,22 @@ func (c *Cluster) refreshRoles(ctx context.Context) error {
 	if mark, err := os.ReadFile(c.rolesMark()); err == nil && string(mark) == rolesSum() {
 		return nil
 	}
-	if err := c.single(ctx, c.at.data, slices.Concat(roleStatements(), backupStatements())); err != nil {
+	if err := c.single(ctx, c.at.data, privateStatements()); err != nil {
 		return err
 	}
 	return replaceFile(c.rolesMark(), rolesSum(), c.who.gid)
+}
+
+// privateStatements make the roles of a private cluster.
+func privateStatements() []string {
+	return slices.Concat(roleStatements(), backupStatements(), countersignStatements())
 }
 
 // rolesMark is a file that says which roles were made.
 func (c *Cluster) rolesMark() string { return filepath.Join(c.at.etc, "roles.sum") }
 
 func rolesSum() string {
-	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(roleStatements(), backupStatements()), ";\n")))
+	sum := sha256.Sum256([]byte(strings.Join(privateStatements(), ";\n")))
 	return hex.EncodeToString(sum[:]) + "\n"
 }
 

@@ -77,6 +77,9 @@ func writeSettings(l layout, who account, osUser string, o ClusterOptions) error
 		return err
 	}
 	maps.Copy(settings, outside)
+	if o.Watchdog != nil {
+		settings["synchronous_standby_names"] = string(Countersigner)
+	}
 	if err := o.Door.place(l, who); err != nil {
 		return err
 	}
@@ -106,7 +109,11 @@ func writeAccess(l layout, who account, osUser string, o ClusterOptions) error {
 		hba += "local all " + superuser + " reject\n"
 	}
 	hba += fmt.Sprintf("local %s %s peer map=foundry\nlocal all %s reject\n", MaintenanceDatabase, Backup, Backup)
-	hba += "local all all peer map=foundry\n" + o.Door.hba()
+	if o.Watchdog != nil {
+		hba += fmt.Sprintf("local replication %s peer map=foundry\n", Countersigner)
+		fmt.Fprintf(&ident, "foundry \"%s\" %s\n", osUser, Countersigner)
+	}
+	hba += fmt.Sprintf("local all %s reject\n", Countersigner) + "local all all peer map=foundry\n" + o.Door.hba()
 	for _, name := range names {
 		fmt.Fprintf(&ident, "foundry \"%s\" %s\n", osUser, name)
 	}
