@@ -24,7 +24,7 @@ audit
 access
 notify evidence
 fleet
-backup inference incident
+backup inference incident outage
 gateway governance
 continuity
 api console

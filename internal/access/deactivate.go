@@ -192,6 +192,7 @@ func (s *People) endPerson(ctx context.Context, tx pgx.Tx, p principal.Principal
 	if _, err := tx.Exec(ctx, `UPDATE people SET status = 'deactivated', deactivated_at = now(), version = version + 1 WHERE id = $1`, person); err != nil {
 		return done, err
 	}
+	s.withdrawn(ctx, person)
 	ended, err := endSessions(ctx, tx, person, "deactivated", "")
 	if err != nil {
 		return done, err

@@ -178,6 +178,7 @@ func (s *People) RemoveTOTP(ctx context.Context, p principal.Principal) error {
 		if err := enough(f, memberships); err != nil {
 			return err
 		}
+		s.withdrawn(ctx, person)
 		removed, err := deleteTOTP(ctx, tx, person)
 		if err != nil || !removed {
 			return err

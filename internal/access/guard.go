@@ -53,6 +53,10 @@ const (
 	denialTimeout = 2 * time.Second // how long a denied caller waits for its entry when the database is away
 )
 
+// CodeAway is the refusal of what needs the database, to who signed in while
+// it was down.
+const CodeAway = "session-away"
+
 // NewGuard makes a guard. mode is development or production.
 func NewGuard(e *policy.Engine, d *db.DB, clock func() time.Time, mode string) *Guard {
 	return &Guard{engine: e, db: d, clock: clock, mode: mode, window: repeatWindow, repeated: map[denial]*repetition{}}
@@ -62,6 +66,9 @@ func NewGuard(e *policy.Engine, d *db.DB, clock func() time.Time, mode string) *
 func (g *Guard) Decide(p principal.Principal, action policy.Action, r policy.Resource) policy.Decision {
 	if g == nil {
 		return policy.Decision{Code: policy.CodeFault, Policy: policy.DefaultPolicy, Reason: "There are no policies."}
+	}
+	if p.Away && !action.Away() {
+		return policy.Decision{Code: CodeAway, Policy: policy.DefaultPolicy, Reason: "The database is down, and this session was opened without it."}
 	}
 	return g.engine.Decide(policy.Request{Principal: p, Action: action, Resource: r, Now: g.clock(), Mode: g.mode})
 }
@@ -94,6 +101,9 @@ func (g *Guard) Authorise(ctx context.Context, p principal.Principal, action pol
 // refusal is what the caller is told.
 func refusal(p principal.Principal, action policy.Action, d policy.Decision) *problem.Error {
 	switch d.Code {
+	case CodeAway:
+		return problem.New(problem.Denied, d.Code, fmt.Sprintf("%s is not possible now: the database is down, and your session was opened without it, for incidents, recoveries, the fleet and its state only.", action)).
+			WithMend("Sign in again when the database is back.")
 	case policy.CodeStepUp:
 		return problem.New(problem.Denied, d.Code, fmt.Sprintf("%s needs a second factor shown within the last %d minutes (policy %q).",
 			action, int(policy.StepUpAge.Minutes()), d.Policy)).WithMend("Confirm with your passkey or code, and try again.")

@@ -190,7 +190,7 @@ func (s *People) limit(ctx context.Context, c Client) error {
 			return err
 		}
 	}
-	return problem.New(problem.RateLimited, "address-limited", "There were too many attempts from your network.").WithMend("Wait a moment.").WithRetry(wait)
+	return errAddressLimited(wait)
 }
 
 func (s *People) networkName(net netip.Prefix) string {

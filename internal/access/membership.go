@@ -159,6 +159,9 @@ func (s *People) SetRoles(ctx context.Context, p principal.Principal, org, perso
 		if org == uuid.Nil && others == 0 && parseRoles(before).Has(principal.PlatformAdministrator) && !roles.Has(principal.PlatformAdministrator) {
 			return errLastAdministrator
 		}
+		if org == uuid.Nil {
+			s.withdrawn(ctx, person)
+		}
 		ended, err := endSessions(ctx, tx, person, "roles-changed", "")
 		if err != nil {
 			return err

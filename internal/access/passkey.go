@@ -277,6 +277,7 @@ func takeCount(ctx context.Context, tx pgx.Tx, k shown) error {
 // cloned refuses a passkey from now on.
 func (s *People) cloned(ctx context.Context, k shown) error {
 	err := s.DB.Org(ctx, uuid.Nil, func(tx pgx.Tx) error {
+		s.withdrawn(ctx, k.person)
 		if marked, err := markCloned(ctx, tx, k.credential.ID); err != nil || !marked {
 			return err
 		}

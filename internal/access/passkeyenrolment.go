@@ -144,6 +144,7 @@ func (s *People) RemovePasskey(ctx context.Context, p principal.Principal, id st
 		return err
 	}
 	return s.change(ctx, p, "passkey.remove", func(tx pgx.Tx, person uuid.UUID, _ Factors) error {
+		s.withdrawn(ctx, person)
 		removed, err := deletePasskey(ctx, tx, raw, person)
 		if err != nil || !removed {
 			return orElse(err, errPasskeyUnknown)

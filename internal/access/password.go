@@ -33,6 +33,7 @@ func (s *People) ChangePassword(ctx context.Context, p principal.Principal, c Cl
 		return in, err
 	}
 	err = s.change(ctx, p, "password.change", func(tx pgx.Tx, person uuid.UUID, _ Factors) error {
+		s.withdrawn(ctx, person)
 		if err := setPassword(ctx, tx, person, hash); err != nil {
 			return err
 		}

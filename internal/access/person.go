@@ -77,6 +77,12 @@ type PeopleOptions struct {
 	// StopWork is called in the transaction that deactivates a person, ends
 	// what runs in their name, and says how much that was. May be nil.
 	StopWork func(ctx context.Context, tx pgx.Tx, person uuid.UUID) (int, error)
+	// Withdrawn is called in the transaction after which somebody has no longer,
+	// or not only, what they signed in with or as, before it commits. May be nil.
+	Withdrawn func(ctx context.Context, person uuid.UUID)
+	// SpentStep is the last step of a person's code generator that was used
+	// without the database; zero: none. May be nil.
+	SpentStep func(ctx context.Context, person uuid.UUID) int64
 }
 
 // Limits bound sign-in and sessions. Zero values take the defaults.

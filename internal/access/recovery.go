@@ -70,6 +70,7 @@ func (s *People) acceptRecovery(ctx context.Context, c Client, i storedInvitatio
 		if err != nil {
 			return err
 		}
+		s.withdrawn(ctx, person)
 		if _, err := removeFactors(ctx, tx, person); err != nil {
 			return err
 		}

@@ -261,6 +261,9 @@ func (s *People) useTOTP(ctx context.Context, tx pgx.Tx, person uuid.UUID, code 
 	if err != nil {
 		return false, err
 	}
+	if s.SpentStep != nil {
+		last = max(last, s.SpentStep(ctx, person))
+	}
 	step, ok := credential.CheckTOTP(secret, code, s.Clock(), last)
 	if !ok {
 		return false, nil

@@ -27,6 +27,7 @@ import (
 	"github.com/missionopsai/foundry/internal/governance"
 	"github.com/missionopsai/foundry/internal/incident"
 	"github.com/missionopsai/foundry/internal/notify"
+	"github.com/missionopsai/foundry/internal/outage"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -71,6 +72,8 @@ type Options struct {
 	Recoveries *recovery.Desk   // nil: this node belongs to no fleet
 
 	Marks func(context.Context, principal.Principal) (apart.Marks, error)
+
+	Door *outage.Door // nil: without the database nobody signs in here
 }
 
 // API serves the administrative interface.

@@ -36,7 +36,11 @@ Without --server it signs in to the node that runs on this machine's data
 directory. Password and code are asked for on the terminal; without a terminal
 they are the first two lines of the standard input. Passkeys work in the
 console; the command line asks for the code of an authenticator app or a
-recovery code.`,
+recovery code.
+
+While the database is down, operators of the platform sign in in the same way on
+any node that is left: for incidents, recoveries, the fleet and its state, for
+half an hour at most, with an authenticator app and without recovery codes.`,
 		Example: `  foundry login --email ada@example.org
   foundry login --server https://node1.example.org:8443 --ca node1-ca.pem --email ada@example.org
   foundry login --email ada@example.org --organisation st-mary`,
@@ -192,7 +196,11 @@ func (a *app) whoami() *cobra.Command {
 				if id.Organisation != "" {
 					where = id.Organisation
 				}
-				fmt.Fprintf(w, "%s <%s> on %s, acting in %s\n", id.Person.Name, id.Person.Email, s.Server, where)
+				who := fmt.Sprintf("%s <%s>", id.Person.Name, id.Person.Email)
+				if id.Person.Email == "" { // signed in without the database, which has it
+					who = id.Person.Name
+				}
+				fmt.Fprintf(w, "%s on %s, acting in %s\n", who, s.Server, where)
 				fmt.Fprintf(w, "Roles:\t%s\n", strings.Join(id.Roles, ", "))
 				second := "not shown in this session"
 				if id.SecondFactor != nil {

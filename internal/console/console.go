@@ -30,6 +30,7 @@ import (
 	"github.com/missionopsai/foundry/internal/incident"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/notify"
+	"github.com/missionopsai/foundry/internal/outage"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -61,6 +62,7 @@ type Options struct {
 
 	Incidents  *incident.Window // nil: this node keeps none
 	Recoveries *recovery.Desk   // nil: this node carries none out
+	Door       *outage.Door     // nil: without the database nobody signs in here
 
 	// Canary plants a canary and searches every place where it must not be.
 	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)
@@ -199,6 +201,8 @@ func (c *Console) signedIn(r Route) http.HandlerFunc {
 			return err
 		case v.session == nil:
 			return v.toSignIn()
+		case v.who().Away && v.r.URL.Path == toOverview && !v.partial():
+			return v.seeOther(toCommand) // the overview needs the database
 		case v.signed != nil && v.signed.Enrolment && !r.enrolling:
 			return v.lead(toEnrol)
 		}

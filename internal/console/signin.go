@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/audit"
+	"github.com/missionopsai/foundry/internal/outage"
 	"github.com/missionopsai/foundry/internal/principal"
 	"github.com/missionopsai/foundry/internal/problem"
 )
@@ -93,11 +94,13 @@ type signInData struct {
 	step    step
 	links   bool // `foundry console` makes links here
 	people  bool // people can sign in
+	outage  outage.State
 	waiting string
 }
 
 func (c *Console) signInPage(v *visit) error {
-	if err := c.identify(v, true); err != nil && !away(err) {
+	err := c.identify(v, true)
+	if err != nil && !away(err) {
 		return err
 	}
 	if v.session != nil {
@@ -112,6 +115,9 @@ func (c *Console) showSignIn(v *visit, d signInData, status int) error {
 	if d.form.problem != nil && d.form.problem.RetryAfter > 0 {
 		d.waiting = age(d.form.problem.RetryAfter)
 	}
+	ctx, cancel := v.ctx()
+	defer cancel()
+	d.outage = c.Door.State(ctx)
 	return v.show(page{Title: "Sign in", Status: status}, signInBody(d))
 }
 
@@ -128,7 +134,11 @@ func (c *Console) signInPassword(v *visit) error {
 	next := v.r.PostForm.Get("next")
 	ctx, cancel := v.ctx()
 	defer cancel()
-	at, err := c.People.SignInPassword(ctx, v.client(), f.value("email"), v.r.PostForm.Get("password"))
+	show := c.People.SignInPassword
+	if c.Door.Away() {
+		show = c.Door.SignInPassword
+	}
+	at, err := show(ctx, v.client(), f.value("email"), v.r.PostForm.Get("password"))
 	switch {
 	case err != nil:
 		if err := v.signInProblem(&f, err, "email"); err != nil {
@@ -150,7 +160,7 @@ var errNoPeople = problem.New(problem.Unavailable, "sign-in-closed", "Nobody can
 func (v *visit) signInProblem(f *form, err error, field string) error {
 	e := *problem.From(err)
 	switch e.Kind {
-	case problem.Invalid, problem.Unauthenticated, problem.Denied, problem.RateLimited, problem.Conflict, problem.NotFound:
+	case problem.Invalid, problem.Unauthenticated, problem.Denied, problem.RateLimited, problem.Conflict, problem.NotFound, problem.Unavailable, problem.Unsupported:
 		if e.Field == "" {
 			e.Field = field
 		}
@@ -190,12 +200,15 @@ func (c *Console) second(v *visit) error {
 	ctx, cancel := v.ctx()
 	defer cancel()
 	var in access.SignedIn
-	field := "code"
+	field, byCode, byRecovery := "code", c.People.SignInTOTP, c.People.SignInRecovery
+	if outage.Ours(s.Ceremony) {
+		byCode, byRecovery = c.Door.SignInTOTP, c.Door.SignInRecovery
+	}
 	if f.value("recovery") != "" {
 		field = "recovery"
-		in, err = c.People.SignInRecovery(ctx, v.client(), s.Ceremony, f.value("recovery"))
+		in, err = byRecovery(ctx, v.client(), s.Ceremony, f.value("recovery"))
 	} else {
-		in, err = c.People.SignInTOTP(ctx, v.client(), s.Ceremony, f.value("code"))
+		in, err = byCode(ctx, v.client(), s.Ceremony, f.value("code"))
 	}
 	if err != nil {
 		f.values = nil // a code is of no use twice
@@ -218,6 +231,9 @@ func (c *Console) passkeyBegin(v *visit) error {
 		ceremony := ""
 		if s, found := v.step(); found && v.r.URL.Query().Get("second") != "" {
 			ceremony = s.Ceremony
+		}
+		if outage.Ours(ceremony) || ceremony == "" && c.Door.Away() {
+			return c.Door.BeginPasskey(ctx, v.client(), ceremony)
 		}
 		return c.People.BeginPasskey(ctx, v.client(), ceremony)
 	})
@@ -246,7 +262,11 @@ func (c *Console) passkeySignIn(v *visit) error {
 	}
 	ctx, cancel := v.ctx()
 	defer cancel()
-	in, err := c.People.SignInPasskey(ctx, v.client(), f.value("ceremony"), []byte(f.value("answer")))
+	show := c.People.SignInPasskey
+	if outage.Ours(f.value("ceremony")) {
+		show = c.Door.SignInPasskey
+	}
+	in, err := show(ctx, v.client(), f.value("ceremony"), []byte(f.value("answer")))
 	if err != nil {
 		if err := v.signInProblem(&f, err, "passkey"); err != nil {
 			return err
@@ -269,6 +289,9 @@ func (c *Console) finish(v *visit, in access.SignedIn, next string) error {
 	if in.Session.Enrolment {
 		return v.seeOther(toEnrol)
 	}
+	if at := localPath(next); in.Principal.Away && at == toOverview {
+		return v.seeOther(toCommand)
+	}
 	return v.seeOther(templ.SafeURL(localPath(next)))
 }
 
@@ -282,7 +305,11 @@ func (c *Console) leave(v *visit) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.r.Context()), recordTimeout)
 	defer cancel()
-	if err := c.People.SignOut(ctx, v.who()); err != nil {
+	end := c.People.SignOut
+	if v.who().Away {
+		end = c.Door.SignOut
+	}
+	if err := end(ctx, v.who()); err != nil {
 		c.Log.Warn("a session was not ended", "session", v.session.id, "until", v.session.ends(), "error", err)
 	}
 }

@@ -63,11 +63,18 @@ func (c *Console) showStepUp(v *visit, d stepUpData, status int) error {
 	}
 	ctx, cancel := v.ctx()
 	defer cancel()
-	me, err := c.People.Me(ctx, p)
+	read := c.People.Me
+	if p.Away {
+		read = c.Door.Me
+	}
+	me, err := read(ctx, p)
 	if err != nil {
 		return err
 	}
 	d.v, d.factors = v, me.Factors
+	if p.Away { // a passkey is shown by signing in again
+		d.factors.Passkeys = 0
+	}
 	return v.show(v.plain(page{Title: "Show your second factor", Status: status}), stepUpBody(d))
 }
 
@@ -99,7 +106,11 @@ func (c *Console) stepUp(v *visit) error {
 	}
 	ctx, cancel := v.ctx()
 	defer cancel()
-	in, err := c.People.StepUpTOTP(ctx, v.who(), v.client(), strings.TrimSpace(v.r.PostForm.Get("code")))
+	show := c.People.StepUpTOTP
+	if v.who().Away {
+		show = c.Door.StepUpTOTP
+	}
+	in, err := show(ctx, v.who(), v.client(), strings.TrimSpace(v.r.PostForm.Get("code")))
 	return c.steppedUp(v, d, in, err)
 }
 

@@ -246,7 +246,8 @@ func (d *Daemon) enterAct(ctx context.Context, a member.Act) error {
 	}
 	kind, id, _ := strings.Cut(a.By, ":")
 	p := principal.Principal{Kind: principal.Kind(kind), ID: id}
-	if a.Denied || kind == "node" || kind == "operator" {
+	signIn := strings.HasPrefix(a.Act, "person.")
+	if a.Denied && !signIn || kind == "node" || kind == "operator" {
 		p = principal.Node("fleet")
 		details["by"] = a.By
 	}
@@ -256,6 +257,9 @@ func (d *Daemon) enterAct(ctx context.Context, a member.Act) error {
 	if a.Denied {
 		if err := audit.Deny(ctx, d.db, p, uuid.Nil, a.Act, a.Target, details); err != nil {
 			return err
+		}
+		if signIn {
+			return nil
 		}
 		d.alarm(notify.Critical, "fleet-invitation-refused", uuid.Nil, map[string]string{"node": a.Target, "why": a.Details["why"], "invitation": a.Details["invitation"],
 			"next": "foundry node invitations list"})

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/keys"
+	"github.com/missionopsai/foundry/internal/outage"
 )
 
 // identity is what knows who can sign in.
@@ -15,6 +16,7 @@ type identity struct {
 	people   *access.People
 	sessions *access.Sessions
 	handover *access.Handover
+	door     *outage.Door // nil: without the database nobody signs in here
 }
 
 // handoverPath is where a process that ends gracefully leaves its memory of
@@ -55,6 +57,8 @@ func (d *Daemon) makePeople(ctx context.Context) error {
 		},
 		Peppers: derived[:1], LookupKey: derived[1], Invitation: derived[2], URL: d.URL(), Clock: d.clock,
 		Invited: d.invited, Locked: d.accountLocked, SignedInNew: d.signedInNew,
+		Withdrawn: func(ctx context.Context, person uuid.UUID) { d.door.Withdrawn(ctx, person) },
+		SpentStep: func(ctx context.Context, person uuid.UUID) int64 { return d.door.SpentStep(ctx, person) },
 	})
 	if err != nil {
 		return err

@@ -118,7 +118,11 @@ func (d *Daemon) personOfPlan(ctx context.Context, p principal.Principal, of *pl
 			accounts = append(accounts, a)
 		}
 	}
-	known, err := d.people.Named(ctx, accounts)
+	named := d.people.Named
+	if d.door.Away() {
+		named = d.door.Named
+	}
+	known, err := named(ctx, accounts)
 	if err != nil {
 		return "", err
 	}

@@ -38,6 +38,7 @@ type Principal struct {
 	Roles        Roles     // in Organisation, or of the platform where that is zero
 	SecondFactor time.Time // when a second factor was last shown in this session; zero: never
 	Grant        uuid.UUID // the staff grant that this act relies on; zero: none
+	Away         bool      // signed in while the database was down: for what an outage needs, and nothing else
 }
 
 // Emergency is the session of whoever came in with shares of the recovery key.

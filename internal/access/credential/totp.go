@@ -30,6 +30,9 @@ func NewTOTP(issuer, account string) (secret, uri string, err error) {
 	return key.Secret(), key.URL(), nil
 }
 
+// StepAt is the time step of a moment.
+func StepAt(at time.Time) int64 { return at.Unix() / int64(totpPeriod/time.Second) }
+
 // CheckTOTP finds the time step whose code this is, among the present one and
 // its neighbours, and only after the last that was used: who stores the step
 // and asks with it next time accepts no code twice (RFC 6238, 5.2). Every step
@@ -44,7 +47,7 @@ func CheckTOTP(secret, code string, now time.Time, last int64) (step int64, ok b
 	if len(code) != totpDigits {
 		return 0, false
 	}
-	present := now.Unix() / int64(totpPeriod/time.Second)
+	present := StepAt(now)
 	for s := present - totpSkew; s <= present+totpSkew; s++ {
 		want, err := hotp.GenerateCodeCustom(secret, uint64(max(s, 0)), hotp.ValidateOpts{Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1})
 		if err != nil {

@@ -47,6 +47,19 @@ func (m *Member) act(ctx context.Context, a Act) {
 	}
 }
 
+// Enter enters what was done into the fleet's list, for who must know that it
+// stands there before they go on.
+func (m *Member) Enter(ctx context.Context, a Act) error {
+	a.At, a.Node = m.clock().UTC(), m.o.Name
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	number, err := m.enter(ctx, a)
+	if a.Number = number; err == nil && m.o.Note != nil {
+		m.o.Note(a)
+	}
+	return err
+}
+
 func (m *Member) enter(ctx context.Context, a Act) (int64, error) {
 	for {
 		var h head
