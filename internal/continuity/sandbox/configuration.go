@@ -44,6 +44,10 @@ func (l *Lab) configuration(n *node) string {
 
 // continuity is what a recovery may do: every node has it, as any may lead.
 func (l *Lab) continuity(line func(string, ...any)) {
+	line("continuity:")
+	if l.net.spaces { // otherwise it would be this machine that is cut off
+		line("  allow: {quarantine: {}, capture: {commands: [{name: processes, argv: [/bin/ps, -eo, \"pid,ppid,user,etimes,args\"], kind: memory}]}}")
+	}
 	if l.names == nil {
 		return
 	}
@@ -51,7 +55,7 @@ func (l *Lab) continuity(line func(string, ...any)) {
 	for _, n := range l.nodes {
 		at = append(at, fmt.Sprintf("%s: [%s]", n.name, n.address()))
 	}
-	line("continuity:\n  dns:\n    addresses: {%s}", strings.Join(at, ", "))
+	line("  dns:\n    addresses: {%s}", strings.Join(at, ", "))
 	line("    zones: [{name: %s, provider: rfc2136, server: %q, key_name: mover, key: {file: %q}, authorities: [%q]}]", zone, l.names.addr, l.names.key(), l.names.addr)
 }
 

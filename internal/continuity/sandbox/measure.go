@@ -23,6 +23,7 @@ func (r *runner) changed(c change) {
 		"database-on":       "The database takes writes on %s.",
 		"step-fence-done":   "Step %s: what was lost is known to write no more.",
 		"step-restore-done": "Step %s: restored.", "step-promote-done": "Step %s: promoted.", "step-start-done": "Step %s: started.",
+		"clients-told":       "Clients are told, says the timeline of %s.",
 		"step-validate-done": "Step %s: every check passed.", "step-dns-done": "Step %s: names moved.", "step-notify-done": "Step %s: clients told.",
 	}[c.what]
 	if words == "" {
@@ -115,7 +116,11 @@ func (r *runner) take(ctx context.Context, m *exercise.Measure) {
 		a, ok := r.lab.writer.firstBy(r.surviving(), there, later(r.event, r.since))
 		m.Known, m.Took, m.Why = err == nil && ok && !r.event.IsZero(), a.at.Sub(r.event), "no write was accepted"
 	case "notices":
-		r.span(m, confirmed, "step-notify-done")
+		opened, _ := r.lab.seen.when("incident-open")
+		if !confirmed.IsZero() {
+			opened = confirmed
+		}
+		r.span(m, opened, "clients-told")
 	case "gap", "lost":
 		r.losses(ctx, m)
 	case "writers":

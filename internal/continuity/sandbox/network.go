@@ -128,11 +128,13 @@ func (n *network) free() (string, error) {
 	return l.Addr().String(), nil
 }
 
+var errNoSpaces = problem.New(problem.Unavailable, "sandbox-network", "Without root nothing can be cut: all machines of this sandbox share one network.").
+	WithMend("Run the exercise with sudo, or choose a scenario that only kills.")
+
 // drop loses every packet from one machine to another; the way back stays.
 func (n *network) drop(from, to int) error {
 	if !n.spaces {
-		return problem.New(problem.Unavailable, "sandbox-network", "Without root nothing can be cut: all machines of this sandbox share one network.").
-			WithMend("Run the exercise with sudo, or choose a scenario that only kills.")
+		return errNoSpaces
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -53,11 +53,19 @@ func (l *Lab) plan() string {
 	line("backups:\n  - {name: vault, data: [everything], functions: [%s], continuous: 5s, made_by: foundry, to: [{name: vault, country: FI}]}", planFunction)
 	line("clients:\n  - {name: clients, functions: [%s], notify_within: 2h}", planFunction)
 	line("notices:\n  - {name: outage-to-clients, event: outage, to: clients, within: 2h, from: confirmation, update_every: 2h, by: [operator], channels: [{kind: mail}], states: [nature, remediation, contact]}")
-	line("scenarios:\n  - {name: %s, kind: node-loss, loses: [%s], signals: [{kind: peer, by: %s}], detect_within: 5s, confirm_within: 15s, rto_from: detection, recovery: [%s], restore_within: 1h}", planScenario, first.name, l.nodes[len(l.nodes)-1].name, planRecovery)
+	by := ""
+	if next != nil {
+		by = ", recovery: [" + planRecovery + "]"
+	}
+	line("scenarios:\n  - {name: %s, kind: node-loss, loses: [%s], signals: [{kind: peer, by: %s}], detect_within: 5s, confirm_within: 15s, rto_from: detection, restore_within: 1h%s}", planScenario, first.name, l.nodes[len(l.nodes)-1].name, by)
+	line("recovery:")
+	for _, n := range l.nodes {
+		line("  - {name: %s, title: %s is cut off, functions: [%s], starts: person, steps: [{name: capture, kind: capture, takes: 1 min, node: %s}, {name: isolate, kind: isolate, takes: 1 min, node: %[4]s}]}", quarantineOf(n.name), n.name, planFunction, n.name)
+	}
 	if next == nil {
 		return b.String()
 	}
-	line("recovery:\n  - name: %s\n    title: The platform to its standby\n    functions: [%s]\n    onto: [%s]\n    starts: automatic\n    steps:", planRecovery, planFunction, next.name)
+	line("  - name: %s\n    title: The platform to its standby\n    functions: [%s]\n    onto: [%s]\n    starts: automatic\n    steps:", planRecovery, planFunction, next.name)
 	step := func(format string, args ...any) { line("      - {"+format+"}", args...) }
 	step("name: confirm, kind: confirm, takes: 15s")
 	step("name: fence, kind: fence, takes: 15s, node: %s", first.name)
@@ -71,6 +79,9 @@ func (l *Lab) plan() string {
 	step("name: reconcile, kind: reconcile, after: [%s], takes: 1 min", map[bool]string{true: "move-names", false: "validate"}[l.names != nil])
 	return b.String()
 }
+
+// quarantineOf is the recovery plan that cuts a node off, by hand.
+func quarantineOf(node string) string { return "quarantine-" + node }
 
 // databases are the node that runs the database at first, and the one that
 // takes over; nil where there is none.

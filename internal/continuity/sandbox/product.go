@@ -55,7 +55,7 @@ func (r *runner) product(ctx context.Context, a scenario.Act) (string, error) {
 		_, err := n.run(ctx, "incident", "open", a.Args["title"], "--category", "security-incident")
 		return "", err
 	case "recover":
-		_, err := n.run(ctx, "recovery", "start", a.Args["plan"])
+		_, err := n.run(ctx, "recovery", "start", a.Args["plan"], "--incident", "latest")
 		return "", err
 	case "tell":
 		return "", r.tell(ctx, n, a)
@@ -63,10 +63,14 @@ func (r *runner) product(ctx context.Context, a scenario.Act) (string, error) {
 		return r.answer(ctx, n, a)
 	case "isolate":
 		other := r.lab.node(a.Args["node"])
+		if !r.lab.net.spaces {
+			return "", errNoSpaces
+		}
 		r.begin()
 		r.hurt[other.name], r.away[other.name] = true, true
-		r.moment(time.Now(), "event", "isolate", other.name, fmt.Sprintf("%s is quarantined.", other.name))
-		return "", r.lab.net.isolate(other.i, false)
+		r.moment(time.Now(), "event", "isolate", other.name, fmt.Sprintf("Somebody has %s cut off.", other.name))
+		_, err := n.run(ctx, "recovery", "start", quarantineOf(other.name), "--incident", "latest", "--words", "Somebody may be in there.")
+		return "", err
 	}
 	return "", fmt.Errorf("this sandbox cannot %s", a.Verb)
 }

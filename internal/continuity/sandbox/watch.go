@@ -166,6 +166,9 @@ func (w *watch) compare(a, b view) {
 		case a.incidents[j].Phase != i.Phase:
 			w.saw(b.at, "incident-"+string(i.Phase), i.ID, "")
 		}
+		if told(i) && (j < 0 || !told(a.incidents[j])) {
+			w.saw(b.at, "clients-told", i.ID, "")
+		}
 	}
 	for _, r := range b.runs {
 		j := slices.IndexFunc(a.runs, func(o *recovery.Run) bool { return o.ID == r.ID })
@@ -189,6 +192,21 @@ func (w *watch) compare(a, b view) {
 	if b.primary != a.primary && b.primary != "" {
 		w.saw(b.at, "database-on", b.primary, "")
 	}
+}
+
+// told says whether every notice to a client that is written was sent.
+func told(i *incident.State) bool {
+	all := 0
+	for _, n := range i.Notices {
+		if n.Audience != incident.ToClient {
+			continue
+		}
+		if n.ToldAt.IsZero() {
+			return false
+		}
+		all++
+	}
+	return all > 0
 }
 
 func (w *watch) saw(at time.Time, what, about, words string) {

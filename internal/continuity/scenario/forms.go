@@ -81,7 +81,7 @@ var Measures = map[string]string{
 	"validated":    "from the event until every check passed",
 	"dns":          "from the open gate until every name server says the new place",
 	"recovery":     "from confirmation until clients are served again by name",
-	"notices":      "from confirmation until every client was sent a notice",
+	"notices":      "from confirmation, or where nothing was to be confirmed from the incident's opening, until every client was sent a notice",
 	"decided":      "from the event until the last decision was made",
 	"lost":         "acknowledged writes that are gone",
 	"gap":          "from the newest write that survived to the event",
