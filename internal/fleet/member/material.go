@@ -3,8 +3,11 @@ package member
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"os"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Material is what another program on this machine needs to take this node's
@@ -40,6 +43,12 @@ func (m *Member) Alone() bool {
 
 // Renew asks the fleet for more of a lease's time, beside what keeps it: ttl
 // counts from when it was asked for. gone: the fleet has ended it.
+//
+// etcd renews a lease in the memory of its leader, without asking a majority. A
+// leader that was cut off, or stopped for a moment, takes itself for the leader
+// for up to twice the time of an election, and renews what its successor counts
+// from before. So a renewal counts only when a majority answers after it, in the
+// term in which it was asked for: who led then led throughout.
 func (m *Member) Renew(ctx context.Context, l *Lease) (ttl time.Duration, gone bool, err error) {
 	r, err := m.client.KeepAliveOnce(ctx, l.id)
 	switch {
@@ -47,6 +56,17 @@ func (m *Member) Renew(ctx context.Context, l *Lease) (ttl time.Duration, gone b
 		return 0, true, nil
 	case err != nil:
 		return 0, false, worded(err)
+	case r.TTL <= 0:
+		return 0, true, nil
 	}
-	return time.Duration(r.TTL) * time.Second, r.TTL <= 0, nil
+	after, err := m.client.Get(ctx, Prefix+"nodes/", clientv3.WithCountOnly()) // linearizable: a majority answers
+	if err != nil {
+		return 0, false, worded(err)
+	}
+	if r.RaftTerm == 0 || after.Header.RaftTerm != r.RaftTerm {
+		return 0, false, errTermPassed
+	}
+	return time.Duration(r.TTL) * time.Second, false, nil
 }
+
+var errTermPassed = errors.New("the fleet has had another leader since the lease was renewed")
