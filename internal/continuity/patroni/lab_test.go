@@ -29,7 +29,6 @@ import (
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/fleet/member/membertest"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // lab is three members of a fleet with a door each, and a Patroni with its
@@ -265,13 +264,6 @@ func (l *lab) node(name string) *labNode {
 
 func (l *lab) store() *patroni.Store {
 	return &patroni.Store{Client: l.member().Client(), Scope: patroni.DefaultScope}
-}
-
-var withPrefix = clientv3.WithPrefix()
-
-// tlsOf is how this process reaches the Patroni of a node.
-func (l *lab) tlsOf(node string) *tls.Config {
-	return l.member().ServiceClientTLS(member.Service{Name: patroni.Service, Node: node})
 }
 
 func (l *lab) client() *patroni.Client {
