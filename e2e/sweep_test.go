@@ -189,6 +189,7 @@ var demands = map[string]demand{
 	"fleet-readiness":         {action: "fleet.read", about: aboutPlatform, path: "/fleet/readiness"},
 	"fleet-losses":            {action: "fleet.read", about: aboutPlatform, path: "/fleet/losses"},
 	"fleet-marks":             {action: "fleet.marks", about: aboutPlatform, path: "/fleet/marks"},
+	"database-reconcile":      {action: "recovery.act", about: aboutPlatform, path: "/fleet/database/reconciliations", body: `{"dir":"nothing"}`},
 	"fleet-status":            {action: "fleet.read", about: aboutPlatform, path: "/fleet"},
 	"fleet-invitation-list":   {action: "fleet.read", about: aboutPlatform, path: "/fleet/invitations"},
 	"fleet-invite":            {action: "fleet.invite", about: aboutPlatform, path: "/fleet/invitations", body: `{"name":"node-2","roles":["fleet"]}`},

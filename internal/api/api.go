@@ -73,6 +73,8 @@ type Options struct {
 
 	Marks func(context.Context, principal.Principal) (apart.Marks, error)
 
+	Reconcile func(ctx context.Context, p principal.Principal, dir, scratch string) (*Reconciliation, error)
+
 	Door *outage.Door // nil: without the database nobody signs in here
 }
 
@@ -112,6 +114,7 @@ func New(o Options) *API {
 	a.plan()
 	a.fleet()
 	a.window()
+	a.reconcile()
 	a.incidents()
 	a.recoveries()
 	return a

@@ -141,7 +141,7 @@ func (a *app) database() *cobra.Command {
 		},
 	}
 	migrate.Flags().StringVar(&file, "config", "", "configuration file (YAML) that names the database")
-	return group("database", "Work with the database", sql, migrate, a.databaseRejoin(), a.databaseWatchdog())
+	return group("database", "Work with the database", sql, migrate, a.databaseRejoin(), a.databaseReconcile(), a.databaseWatchdog())
 }
 
 func (a *app) journal() *cobra.Command {

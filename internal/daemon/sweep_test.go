@@ -91,6 +91,7 @@ var operations = map[string]swept{
 	"fleet-readiness":         {"fleet.read", ofThePlatform, "/fleet/readiness", "", false},
 	"fleet-losses":            {"fleet.read", ofThePlatform, "/fleet/losses", "", false},
 	"fleet-marks":             {"fleet.marks", ofThePlatform, "/fleet/marks", "", false},
+	"database-reconcile":      {"recovery.act", ofThePlatform, "/fleet/database/reconciliations", `{"dir":"nothing"}`, false},
 	"fleet-status":            {"fleet.read", ofThePlatform, "/fleet", "", false},
 	"fleet-invitation-list":   {"fleet.read", ofThePlatform, "/fleet/invitations", "", false},
 	"fleet-invite":            {"fleet.invite", ofThePlatform, "/fleet/invitations", `{"name":"node-2","roles":["fleet"]}`, false},
