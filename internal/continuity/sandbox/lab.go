@@ -104,6 +104,9 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 			if err := l.govern(ctx); err != nil {
 				return l, err
 			}
+			if err := l.fill(ctx, n, say); err != nil {
+				return l, err
+			}
 		}
 	}
 	return l, l.armed(ctx, say)

@@ -38,7 +38,7 @@ func (l *Lab) plan() string {
 	if l.names != nil {
 		line("    hostnames: [%s]\n    dns_ttl: 5s", hostname)
 	}
-	line("    data: [everything]\n    size: 1 GB")
+	line("    data: [everything]\n    size: 2 GB")
 	line("    probes:\n      - {name: page, kind: https, target: \"https://%s:8443/readyz\"}", first.name)
 	if next != nil {
 		line("      - {name: database, kind: tcp, target: \"%s:8493\"}", first.name)
