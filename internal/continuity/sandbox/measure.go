@@ -31,9 +31,12 @@ func (r *runner) changed(c change) {
 		return
 	}
 	says := fmt.Sprintf(words, c.about)
-	r.seen[c.what+" "+c.about] = r.moment(c.at, "seen", "seen", c.about, says)
+	ref := r.moment(c.at, "seen", "seen", c.about, says)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[c.what+" "+c.about] = ref
 	if _, ok := r.seen[c.what]; !ok {
-		r.seen[c.what] = r.seen[c.what+" "+c.about]
+		r.seen[c.what] = ref
 	}
 	r.say(says)
 }
@@ -78,7 +81,9 @@ func (r *runner) span(m *exercise.Measure, from time.Time, key string) {
 		m.Why = "it was not seen"
 		return
 	}
-	m.Known, m.Took = true, max(0, at.Sub(from))
+	m.Known, m.Took = true, max(lookEvery, at.Sub(from)) // no shorter time can be seen
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if ref, ok := r.seen[key]; ok {
 		m.From = append(m.From, ref)
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,10 +28,12 @@ type runner struct {
 	log *incident.Log
 
 	event time.Time
-	since time.Time               // when what was done first had been done: a kill takes its time on a busy machine
-	away  map[string]bool         // nodes that were taken away and not given back
-	hurt  map[string]bool         // nodes that something was ever done to
-	seen  map[string]exercise.Ref // where the timeline says that a change was seen
+	since time.Time       // when what was done first had been done: a kill takes its time on a busy machine
+	away  map[string]bool // nodes that were taken away and not given back
+	hurt  map[string]bool // nodes that something was ever done to
+
+	mu   sync.Mutex
+	seen map[string]exercise.Ref // where the timeline says that a change was seen, since the event
 
 	incidents []*incident.Timeline // of the fleet, as a survivor had them at the end
 }
@@ -109,6 +112,8 @@ func (r *runner) act(what, target, words string, facts map[string]string) exerci
 // moment is an entry that the picture of the whole shows.
 func (r *runner) moment(at time.Time, kind, what, target, words string) exercise.Ref {
 	ref := r.act(what, target, words, map[string]string{"at": at.UTC().Format(time.RFC3339Nano)})
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.rec.Moments = append(r.rec.Moments, exercise.Moment{At: at, Says: words, Kind: kind, From: ref})
 	return ref
 }
@@ -185,6 +190,9 @@ func (r *runner) do(ctx context.Context, a scenario.Act) (words string, err erro
 func (r *runner) begin() {
 	if r.event.IsZero() {
 		r.lab.seen.forget()
+		r.mu.Lock()
+		clear(r.seen)
+		r.mu.Unlock()
 		r.event = time.Now()
 		r.rec.Event = r.event
 	}
