@@ -137,6 +137,7 @@ func (d *Daemon) moveNames(ctx context.Context, t recovery.Task) (out recovery.R
 	}
 	if err != nil {
 		if errors.Is(err, dns.ErrUnknown) {
+			out.Words = problem.From(err).Detail // what is not known, and why
 			return out, errors.Join(recovery.ErrIndeterminate, err)
 		}
 		return out, err
