@@ -16,6 +16,7 @@ import (
 	"github.com/missionopsai/foundry/internal/access"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup"
+	"github.com/missionopsai/foundry/internal/continuity/exercise"
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
@@ -70,6 +71,7 @@ type Options struct {
 
 	Incidents  *incident.Window // nil: this node keeps none
 	Recoveries *recovery.Desk   // nil: this node belongs to no fleet
+	Exercises  *exercise.Archive
 
 	Marks func(context.Context, principal.Principal) (apart.Marks, error)
 
@@ -117,6 +119,7 @@ func New(o Options) *API {
 	a.reconcile()
 	a.incidents()
 	a.recoveries()
+	a.exercises()
 	return a
 }
 

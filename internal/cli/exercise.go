@@ -20,13 +20,14 @@ import (
 )
 
 func (a *app) exercise() *cobra.Command {
-	return group("exercise", "Rehearse the plan: in a sandbox that is really broken, or at a desktop", a.exerciseRun(), a.exerciseVerify(), a.exerciseScenarios(), a.exerciseCheck(), a.exerciseLanguage())
+	return group("exercise", "Rehearse the plan: in a sandbox that is really broken, or at a desktop", a.exerciseRun(), a.exerciseVerify(), a.exerciseSubmit(), a.exerciseList(), a.exerciseShow(), a.exerciseActions(), a.exerciseAction(), a.exerciseScenarios(), a.exerciseCheck(), a.exerciseLanguage())
 }
 
 func (a *app) exerciseRun() *cobra.Command {
 	var mode, out, resume, owner string
 	var with []string
-	var keep bool
+	var keep, submit bool
+	var sent submission
 	c := &cobra.Command{
 		Use: "run SCENARIO", Short: "Run a scenario and write the report", Args: exactly("SCENARIO"),
 		Long: `Runs one of the scenarios that come with Foundry, or one from a file.
@@ -42,11 +43,14 @@ the answers from the terminal, one line each. Every answer is in the timeline at
 once: an exercise that was interrupted goes on with --resume. A desktop exercise
 finds gaps; it proves no recovery time.
 
+With --submit the exercise is handed in to the node as it is at its end, and counts
+as evidence; ` + "`foundry exercise submit`" + ` does the same later.
+
 The report (report.html), the record and the timelines are written into --out.
 The command fails with exit code 1 where something was not as it had to be, a
 target was missed or could not be measured, and with 70 where the exercise could
 not be carried to its end.`,
-		Example: "  sudo foundry exercise run primary-lost\n  foundry exercise run provider-lost --out /tmp/exercise\n  foundry exercise run ./own.scenario --json | jq .outcome\n  foundry exercise run intruder --mode desktop --with ceo,deputy,on-call --owner ceo",
+		Example: "  sudo foundry exercise run primary-lost\n  foundry exercise run provider-lost --out /tmp/exercise\n  foundry exercise run ./own.scenario --json | jq .outcome\n  foundry exercise run intruder --mode desktop --with ceo,deputy,on-call --owner ceo --submit",
 		ValidArgsFunction: func(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
 			all, _ := scenario.Shipped()
 			for _, s := range all {
@@ -68,7 +72,7 @@ not be carried to its end.`,
 			switch scenario.Mode(mode) {
 			case scenario.Sandbox:
 			case scenario.Desktop:
-				return a.atDesk(cmd.Context(), s, desk{dir: out, resume: resume != "", with: with, owner: owner})
+				return a.atDesk(cmd.Context(), s, desk{dir: out, resume: resume != "", with: with, owner: owner, submit: submit, sent: sent})
 			default:
 				return problem.New(problem.Invalid, "exercise-mode", fmt.Sprintf("An exercise cannot be run in the mode %q.", mode)).WithField("--mode").WithMend("Choose sandbox or desktop.")
 			}
@@ -84,6 +88,12 @@ not be carried to its end.`,
 			if perr := a.print(r, func(w io.Writer) { exerciseInWords(w, r, out) }); perr != nil || err != nil {
 				return errors.Join(perr, err)
 			}
+			if submit {
+				sent.owner = owner
+				if err := a.alsoHandIn(cmd.Context(), out, sent); err != nil {
+					return err
+				}
+			}
 			if r.Outcome != exercise.Passed {
 				return standingError{1}
 			}
@@ -92,9 +102,10 @@ not be carried to its end.`,
 	}
 	c.Flags().StringVar(&mode, "mode", string(scenario.Sandbox), "sandbox: a throwaway fleet, really broken; desktop: people walk through it")
 	c.Flags().StringSliceVar(&with, "with", nil, "desktop: who takes part, by the plan's names")
-	c.Flags().StringVar(&owner, "owner", "", "desktop: who owns the gaps that nobody else is named for")
+	c.Flags().StringVar(&owner, "owner", "", "who owns the gaps that nobody else is named for, by a name of the plan")
 	c.Flags().StringVar(&resume, "resume", "", "desktop: go on with the exercise in this directory")
 	c.Flags().StringVar(&out, "out", "", "directory for the report (default: exercises/<time>-<scenario>)")
+	c.Flags().BoolVar(&submit, "submit", false, "hand it in to the running node at its end, whatever comes of it")
 	c.Flags().BoolVar(&keep, "keep", false, "leave the directories of the sandbox's nodes for a look")
 	return c
 }

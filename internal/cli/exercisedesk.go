@@ -25,6 +25,8 @@ type desk struct {
 	resume bool
 	with   []string
 	owner  string
+	submit bool
+	sent   submission
 }
 
 // closeWithin is by when gaps are closed for which nobody names a day.
@@ -59,7 +61,7 @@ func (a *app) atDesk(ctx context.Context, s *scenario.Scenario, d desk) error {
 		return err
 	}
 	err = a.walk(ctx, e, slices.Concat(d.with, []string{d.owner})[0])
-	return errors.Join(err, a.leave(e, d.dir))
+	return errors.Join(err, a.leave(ctx, e, d))
 }
 
 // deskLog opens the timeline of a desktop exercise: a new one, or the one that
@@ -206,7 +208,8 @@ func (a *app) reply(in *bufio.Reader, p exercise.Prompt, somebody string) (r exe
 }
 
 // leave writes the record and the report, and says what is next.
-func (a *app) leave(e *exercise.Desk, dir string) error {
+func (a *app) leave(ctx context.Context, e *exercise.Desk, d desk) error {
+	dir := d.dir
 	r, err := e.End(a.version)
 	if err != nil {
 		return err
@@ -223,9 +226,12 @@ func (a *app) leave(e *exercise.Desk, dir string) error {
 		if r.Outcome == exercise.Aborted {
 			fmt.Fprintf(w, "Go on with it: foundry exercise run %s --mode desktop --owner %s --resume %s\n", r.Scenario, e.Owner, dir)
 		} else {
-			fmt.Fprintf(w, "Enter it into the registers: foundry plan confirm \"duty exercise\" --note \"%s, head %s\"\n", r.ID, t.State.Head.Hash.String()[:16])
+			fmt.Fprintf(w, "Hand it in, so that it is evidence: foundry exercise submit %s\n", dir)
 		}
 	})
+	if err == nil && d.submit && r.Outcome != exercise.Aborted {
+		err = a.alsoHandIn(ctx, dir, d.sent)
+	}
 	if err == nil && r.Outcome != exercise.Passed {
 		return standingError{1}
 	}

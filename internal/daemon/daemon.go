@@ -19,6 +19,7 @@ import (
 	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/console"
+	"github.com/missionopsai/foundry/internal/continuity/exercise"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/fleet/verdict"
@@ -86,7 +87,8 @@ type Daemon struct {
 	assurance
 	staff
 	rescue
-	plans *governance.Plans
+	plans     *governance.Plans
+	exercises *exercise.Archive
 	safety
 	membership
 	lookout
@@ -150,6 +152,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Reading who is signed in", d.makePeople},
 		{"Making the service of backups", d.makeBackups},
 		{"Reading the continuity plan", d.makePlans},
+		{"Reading the exercises", d.makeExercises},
 		{"Reading the controls", d.makeAssurance},
 		{"Joining the fleet", d.awaitFleet},
 		{"Looking at the fleet", d.makeLookout},
@@ -288,7 +291,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	}
 	d.makeCode()
 	d.makeDesk()
-	d.api = api.New(api.Options{Grants: d.grants, Register: d.register,
+	d.api = api.New(api.Options{Grants: d.grants, Register: d.register, Exercises: d.exercises,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
 		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks, Reconcile: d.reconcile, Door: d.door, Incidents: d.incident, Recoveries: d.recovery})

@@ -126,6 +126,7 @@ var otherColumns = []evidence.OtherColumn{
 	{Table: "observations", Column: "hash", Why: "SHA-256 of a signed statement"},
 	{Table: "observations", Column: "raw_hash", Why: "SHA-256 of what a collector saw"},
 	{Table: "backup_drills", Column: "hash", Why: "SHA-256 of a signed drill"},
+	{Table: "exercises", Column: "plan_hash", Why: "SHA-256 of what a continuity plan says"},
 	{Table: "plan_revisions", Column: "hash", Why: "SHA-256 of what a continuity plan says"},
 	{Table: "plan_acknowledgements", Column: "hash", Why: "SHA-256 of what a continuity plan says"},
 	{Table: "decisions", Column: "hash", Why: "a decision's text, by content"},

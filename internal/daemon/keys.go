@@ -21,6 +21,7 @@ import (
 	"github.com/missionopsai/foundry/internal/api"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/config"
+	"github.com/missionopsai/foundry/internal/continuity/exercise"
 	"github.com/missionopsai/foundry/internal/governance"
 	"github.com/missionopsai/foundry/internal/keys"
 	"github.com/missionopsai/foundry/internal/notify"
@@ -176,7 +177,7 @@ func (d *Daemon) makeVault(context.Context) error {
 
 // sealedColumns lists the columns that hold values of the vault.
 func sealedColumns() []keys.Column {
-	return slices.Concat(access.SealedColumns(), governance.SealedColumns())
+	return slices.Concat(access.SealedColumns(), governance.SealedColumns(), exercise.SealedColumns())
 }
 
 func (d *Daemon) encryption() *api.Encryption {

@@ -29,7 +29,7 @@ func (d *Daemon) makePlans(context.Context) error {
 			_, err := d.outbox.Alarm(ctx, tx, severity, code, uuid.Nil, facts)
 			return err
 		},
-		Accounts: d.people.Named, Here: d.hereForPlan, Reviewed: d.accessReviewed, InForce: d.planInForce,
+		Accounts: d.people.Named, Here: d.hereForPlan, Reviewed: d.accessReviewed, InForce: d.planInForce, Exercises: d.heldExercises, Actions: d.openActions,
 		Copy: filepath.Join(d.config.DataDir, "plan.sealed"), Seal: d.keyring.Seal, Open: d.keyring.Open,
 	})
 	return nil

@@ -20,7 +20,7 @@ const (
 var checks = map[string]check{
 	"O-01": hosted, "O-02": stored, "O-14": accessReviewed, "O-37": claimed, "O-38": clocked, "O-39": manyPremises, "O-40": described, "O-43": isolated,
 	"O-55": restored, "O-57": contactReviewed, "O-59": absent, "O-60": runbooks, "O-67": insured, "O-68": contingent, "O-70": movable, "O-71": remote,
-	"O-72": told, "O-76": exercised, "O-77": closed, "O-78": reviewedOnChange, "O-79": familiar, "O-80": approved,
+	"O-72": told, "O-76": exercised, "O-76.exercised": rehearsedAll, "O-77": closed, "O-78": reviewedOnChange, "O-79": familiar, "O-80": approved,
 }
 
 // homeOf is where data may be; without it nothing can be said of places.

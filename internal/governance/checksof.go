@@ -303,7 +303,7 @@ func exercised(f *facts, v *verdict) {
 	duty(f, v, "plan-review", "review the plan", annual)
 	duty(f, v, "exercise", "exercise the plan", annual)
 	v.says = "The plan was reviewed and exercised within a year."
-	v.notCovered = []string{"what the exercise has shown"}
+	v.notCovered = []string{"what the exercise has shown: O-76.exercised"}
 }
 
 func closed(f *facts, v *verdict) {
@@ -324,8 +324,9 @@ func closed(f *facts, v *verdict) {
 		}
 	}
 	openReviews(f, v)
-	v.says = "Gaps are to be closed before the next cycle, and no review is past its day."
-	v.notCovered = []string{"gaps that exercises found: they are kept where the exercise is"}
+	openActions(f, v)
+	v.says = "Gaps are to be closed before the next cycle, and no review and no action is past its day."
+	v.notCovered = []string{"gaps of exercises that were not handed in"}
 }
 
 // openReviews wants that no review of the plan is past its day.

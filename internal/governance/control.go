@@ -40,6 +40,10 @@ type facts struct {
 	here     *Here             // nil: not known
 	access   *accessReviews    // nil: not known
 	findings map[string][]lint.Finding
+
+	exercises      []Exercise
+	exercisesKnown bool
+	actions        []Action // open
 }
 
 // accessReviews is what is known of reviews of access to the platform.
@@ -210,6 +214,13 @@ func (g *Plans) factsOf(ctx context.Context, id string, r Revision, read *plan.P
 			return nil, err
 		}
 	}
+	if g.o.Exercises != nil && id == "O-76.exercised" {
+		if f.exercises, err = g.o.Exercises(ctx); err != nil {
+			return nil, err
+		}
+		f.exercisesKnown = true
+	}
+	f.actions = g.actions(ctx)
 	var accounts []string
 	for i := range read.People {
 		if a := read.People[i].Account; a != "" {
@@ -228,7 +239,7 @@ func (g *Plans) factsOf(ctx context.Context, id string, r Revision, read *plan.P
 // complete computes what follows from the plan.
 func (f *facts) complete(done map[string]confirmation, m plan.Measured) {
 	f.due = map[string]Due{}
-	for _, d := range registerOf(f.Plan, done, f.now) {
+	for _, d := range registerOf(f.Plan, done, f.actions, f.now) {
 		f.due[d.Key] = d
 	}
 	f.findings = map[string][]lint.Finding{}

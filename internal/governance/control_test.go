@@ -83,6 +83,7 @@ func situationOf() *situation {
 	s.read = map[string]bool{"person:h": true, "person:w": true}
 	s.accounts = map[string]string{"head@works.example": "person:h", "watch@works.example": "person:w", "board@works.example": "person:b", "auditor@works.example": "person:a"}
 	s.here = &Here{Country: "DE", Supplier: "host a gmbh", Targets: []HereTarget{{Name: "far", Supplier: "vault", Country: "NL"}}}
+	s.exercisesKnown, s.exercises = true, []Exercise{{ID: "exc-1", Scenario: "one-lost", Mode: "desktop", Outcome: "passed", At: today.AddDate(0, 0, -20)}}
 	s.access = &accessReviews{last: &reviewed, began: today.AddDate(-1, 0, 0)}
 	return s
 }
@@ -142,6 +143,11 @@ func replacing(pairs ...string) func(*situation) {
 			s.replace(pairs[i], pairs[i+1])
 		}
 	}
+}
+
+// exercising adds an exercise to the one that there is.
+func exercising(e Exercise) func(*situation) {
+	return func(s *situation) { s.exercises = append(s.exercises, e) }
 }
 
 // at moves the clock, and what is not asked about with it.
@@ -286,7 +292,34 @@ var turns = map[string][]turn{
 		{"the exercise is overdue", evidence.Overdue, "drill was last done", at(2027, 5, 12)},
 		{"nothing says when it was exercised", evidence.Unclear, "nothing says when", replacing("exercise, every: annually, last: 2026-05-11", "exercise, every: annually")},
 	},
+	"O-76.exercised": {
+		{"it was never exercised", evidence.Failing, "scenario one-lost: It was never exercised", func(s *situation) { s.exercises = nil }},
+		{"the last one failed", evidence.Failing, "it failed (exc-2)", exercising(Exercise{ID: "exc-2", Scenario: "one-lost", Mode: "sandbox", Outcome: "failed", At: today})},
+		{"one before it failed", evidence.Passing, "", exercising(Exercise{ID: "exc-2", Scenario: "one-lost", Mode: "sandbox", Outcome: "failed", At: today.AddDate(0, 0, -30)})},
+		{"it came to no end, and says nothing", evidence.Passing, "", exercising(Exercise{ID: "exc-2", Scenario: "one-lost", Mode: "sandbox", Outcome: "aborted", At: today})},
+		{"a target was missed", evidence.Failing, "something was missing", exercising(Exercise{ID: "exc-2", Scenario: "one-lost", Mode: "sandbox", Outcome: "missed", At: today})},
+		{"a gap of a desktop is open", evidence.Failing, "1 are open", exercising(Exercise{ID: "exc-2", Scenario: "one-lost", Mode: "desktop", Outcome: "missed", At: today, Open: 1})},
+		{"every gap of a desktop is closed", evidence.Passing, "", exercising(Exercise{ID: "exc-2", Scenario: "one-lost", Mode: "desktop", Outcome: "missed", At: today})},
+		{"a target was not measured", evidence.Unclear, "could be measured", exercising(Exercise{ID: "exc-2", Scenario: "one-lost", Mode: "sandbox", Outcome: "inconclusive", At: today})},
+		{"another scenario was exercised", evidence.Failing, "never", func(s *situation) { s.exercises[0].Scenario = "two-lost" }},
+		{"it was only talked through", evidence.Failing, "never exercised in the mode sandbox", replacing("kind: exercise, every", "kind: exercise, form: sandbox, every")},
+		{"it was only tried on copies", evidence.Failing, "never exercised in the mode desktop", func(s *situation) {
+			s.replace("kind: exercise, every", "kind: exercise, form: desktop, every")
+			s.exercises[0].Mode = "sandbox"
+		}},
+		{"a game day is both", evidence.Passing, "", func(s *situation) {
+			s.replace("kind: exercise, every", "kind: exercise, form: sandbox, every")
+			s.exercises[0].Mode = "live"
+		}},
+		{"no duty asks for it", evidence.Failing, "No duty of the plan asks", replacing("kind: exercise, every", "kind: exercise, of: [shop], every")},
+		{"nothing says how often", evidence.Unclear, "how often", replacing("exercise, every: annually, ", "exercise, every: regularly, ")},
+		{"it is due again", evidence.Overdue, "was due on 2027-05-12", at(2027, 5, 13)},
+		{"nothing is known", evidence.Unclear, "is not known", func(s *situation) { s.exercisesKnown = false }},
+	},
 	"O-77": {
+		{"an action is past its day", evidence.Overdue, "What it left to do (exercise exc-1/gap-1) was due on", func(s *situation) {
+			s.actions = []Action{{Key: "exercise exc-1/gap-1", Of: "exercise exc-1", Owner: "head", Due: today.AddDate(0, 0, -1)}}
+		}},
 		{"gaps may stay", evidence.Failing, "close_within", replacing("last: 2026-05-11, close_within: 90 days", "last: 2026-05-11")},
 		{"gaps outlast the cycle", evidence.Failing, "comes round every", replacing("last: 2026-05-11, close_within: 90 days", "last: 2026-05-11, close_within: 2 years")},
 		{"a review is past its day", evidence.Overdue, "opened this review", func(s *situation) {

@@ -35,6 +35,7 @@ type copied struct {
 	Reviews   []Review                `json:"reviews"`
 	Confirmed map[string]confirmation `json:"confirmed"`
 	Measured  plan.Measured           `json:"measured"`
+	Actions   []Action                `json:"actions,omitempty"`
 
 	read *plan.Plan
 }
@@ -52,7 +53,7 @@ func (g *Plans) keepCopy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := copied{At: g.o.Clock().UTC(), Revision: r, Content: content{Text: string(read.Text), Books: map[string]string{}}, Measured: g.measured(ctx, read)}
+	c := copied{At: g.o.Clock().UTC(), Revision: r, Content: content{Text: string(read.Text), Books: map[string]string{}}, Measured: g.measured(ctx, read), Actions: g.actions(ctx)}
 	for name, text := range read.Books {
 		c.Content.Books[name] = string(text)
 	}

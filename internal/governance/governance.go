@@ -51,6 +51,12 @@ type Options struct {
 	// Reviewed is when a review of access was last completed (nil: never), and
 	// since when there is somebody whose access could be reviewed; may be nil.
 	Reviewed func(ctx context.Context) (last *time.Time, began time.Time, err error)
+	// Exercises are those that were handed in; may be nil: then nothing is known
+	// of any.
+	Exercises func(ctx context.Context) ([]Exercise, error)
+	// Actions are what exercises and incidents left to be done and is not done.
+	// With an error it gives what it knows; may be nil.
+	Actions func(ctx context.Context) ([]Action, error)
 	// InForce is told, after the transaction, that another plan is in force; may
 	// be nil.
 	InForce func()

@@ -60,6 +60,7 @@ type world struct {
 	config   db.Config
 	copy     string
 	ring     *keys.Keyring
+	actions  func(context.Context) ([]governance.Action, error)
 }
 
 func (w *world) clock() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
@@ -96,6 +97,12 @@ func (w *world) again(rules *policy.Engine) {
 				}
 			}
 			return out, nil
+		},
+		Actions: func(ctx context.Context) ([]governance.Action, error) {
+			if w.actions == nil {
+				return nil, nil
+			}
+			return w.actions(ctx)
 		},
 		Measured: func(context.Context, *plan.Plan) (plan.Measured, error) { return w.measured, nil },
 		Alarm: func(_ context.Context, _ pgx.Tx, code string, critical bool, facts map[string]string) error {

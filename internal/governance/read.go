@@ -68,7 +68,7 @@ func (g *Plans) standing(ctx context.Context) (s Standing, err error) {
 			return s, err
 		}
 		s.Plan, s.Reviews, s.Copied = &c.Revision, c.Reviews, &c.At
-		return s, g.judge(ctx, &s, c.read, c.Measured, c.Confirmed)
+		return s, g.judge(&s, c.read, c.Measured, c.Confirmed, c.Actions)
 	}
 	for i := range all {
 		switch all[i].State {
@@ -90,16 +90,16 @@ func (g *Plans) standing(ctx context.Context) (s Standing, err error) {
 	if err != nil {
 		return s, err
 	}
-	return s, g.judge(ctx, &s, read, g.measured(ctx, read), done)
+	return s, g.judge(&s, read, g.measured(ctx, read), done, g.actions(ctx))
 }
 
 // judge says how a plan that was read stands.
-func (g *Plans) judge(_ context.Context, s *Standing, read *plan.Plan, m plan.Measured, done map[string]confirmation) error {
+func (g *Plans) judge(s *Standing, read *plan.Plan, m plan.Measured, done map[string]confirmation, actions []Action) error {
 	s.Measured = m
 	s.Findings = lint.Check(read, lint.Options{Now: s.At, Measured: m}).Findings
 	s.Singles = append(s.Singles, read.Singles(m)...)
 	s.Margins = read.Margins(m, s.At)
-	s.Due = slices.DeleteFunc(registerOf(read, done, s.At), func(d Due) bool { return d.State == Current })
+	s.Due = slices.DeleteFunc(registerOf(read, done, actions, s.At), func(d Due) bool { return d.State == Current })
 	s.Weakest = weakest(s)
 	return nil
 }

@@ -49,6 +49,15 @@ func (g *Plans) Register(ctx context.Context, p principal.Principal) ([]Due, err
 	return g.register(ctx, read, g.o.Clock())
 }
 
+// ActionRegister lists what exercises and incidents left to be done and is not
+// done: the part of the registers that a plan does not write. It needs no plan.
+func (g *Plans) ActionRegister(ctx context.Context, p principal.Principal) ([]Due, error) {
+	if err := g.o.Guard.Authorise(ctx, p, "exercise.read", policy.Resource{}); err != nil {
+		return nil, err
+	}
+	return registerOf(&plan.Plan{}, nil, g.actions(ctx), g.o.Clock()), nil
+}
+
 // confirmed is what was last done of what comes round.
 func (g *Plans) confirmed(ctx context.Context) (done map[string]confirmation, err error) {
 	err = g.o.DB.Read(ctx, func(tx pgx.Tx) (err error) {
@@ -68,15 +77,15 @@ func (g *Plans) register(ctx context.Context, read *plan.Plan, now time.Time) ([
 		if err != nil {
 			return nil, err
 		}
-		done = c.Confirmed
+		return registerOf(read, c.Confirmed, c.Actions, now), nil
 	}
-	return registerOf(read, done, now), nil
+	return registerOf(read, done, g.actions(ctx), now), nil
 }
 
 // registerOf is the register of a plan, with what was done besides.
-func registerOf(read *plan.Plan, done map[string]confirmation, now time.Time) []Due {
+func registerOf(read *plan.Plan, done map[string]confirmation, actions []Action, now time.Time) []Due {
 	out := []Due{}
-	for _, e := range read.Register() {
+	for _, e := range withActions(read.Register(), actions) {
 		c := done[e.Key]
 		d := Due{Entry: e, Done: c.Done, By: c.Actor, Note: c.Note, Due: e.Due(c.Done)}
 		d.State = stateOf(&d, now)
@@ -102,6 +111,9 @@ func stateOf(d *Due, now time.Time) string {
 	}
 	if d.Every.Known() {
 		ahead = min(ahead, d.Every.Longest()/4) // a daily check-in is not due soon all the time
+	}
+	if d.Kind == kindAction {
+		ahead = actionAhead
 	}
 	switch {
 	case d.Due.IsZero():
@@ -144,6 +156,8 @@ func (g *Plans) Confirm(ctx context.Context, p principal.Principal, n NewConfirm
 	entries := read.Register()
 	i := slices.IndexFunc(entries, func(e plan.Entry) bool { return e.Key == n.Entry })
 	switch {
+	case i < 0 && strings.HasPrefix(n.Entry, kindAction+" "):
+		return Due{}, problem.New(problem.Conflict, "plan-entry-action", "This is an action that an exercise or an incident left.").WithField("entry").WithMend("Say that it is done where it is from: `foundry exercise action` or `foundry incident action`.")
 	case i < 0:
 		return Due{}, problem.New(problem.NotFound, "plan-entry", fmt.Sprintf("The registers have no entry %q.", n.Entry)).WithField("entry").WithMend("`foundry plan register` lists them.")
 	case !entries[i].Until.IsZero():

@@ -146,7 +146,11 @@ func (g *Plans) remind(ctx context.Context, read *plan.Plan, now time.Time) erro
 			if err != nil || !fresh {
 				return err
 			}
-			facts := map[string]string{"entry": d.Title, "state": d.State, "due": d.Due.UTC().Format(time.DateOnly)}
+			title := d.Title
+			if d.Kind == kindAction {
+				title = d.Key // what people wrote of a gap does not belong into the audit log
+			}
+			facts := map[string]string{"entry": title, "state": d.State, "due": d.Due.UTC().Format(time.DateOnly)}
 			if call != "" {
 				facts["call"] = call
 			}

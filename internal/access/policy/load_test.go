@@ -224,7 +224,7 @@ func TestProductionLeavesTheSocketItsFewActs(t *testing.T) {
 			}
 		}
 	}
-	if got := strings.Join(local, " "); got != "break-glass.drill break-glass.open break-glass.read fleet.read incident.read person.bootstrap plan.read profile.take recovery.read status.read" {
+	if got := strings.Join(local, " "); got != "break-glass.drill break-glass.open break-glass.read exercise.read fleet.read incident.read person.bootstrap plan.read profile.take recovery.read status.read" {
 		t.Errorf("the local socket may %s", got)
 	}
 }

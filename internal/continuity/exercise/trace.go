@@ -53,7 +53,7 @@ func (r *Record) Trace(timelines map[string]*incident.Timeline) error {
 		return fmt.Errorf("the scenario in the record is none: %w", err)
 	}
 	t := &tracer{r: r, s: s, all: timelines, own: own}
-	for _, look := range []func() error{t.opening, t.ending, t.lines, t.measures, t.moments, t.facts, t.gaps} {
+	for _, look := range []func() error{t.opening, t.ending, t.lines, t.measures, t.moments, t.facts, t.gaps, t.digest} {
 		if err := look(); err != nil {
 			return err
 		}
@@ -117,6 +117,19 @@ func (t *tracer) opening() error {
 	return nil
 }
 
+// digest comes last: what differs is better named by its own entry.
+func (t *tracer) digest() error {
+	var bad error
+	_ = t.acts(ActEnded, func(ref Ref, a *incident.Act) error {
+		bad = nil
+		if d := a.Facts[FactRecord]; d != "" && d != t.r.Digest() {
+			bad = fmt.Errorf("the record was changed: the entry %s holds the digest of another", ref)
+		}
+		return nil
+	})
+	return bad
+}
+
 func near(a, b time.Time) time.Duration { return a.Sub(b).Abs() }
 
 func (t *tracer) ending() error {
@@ -131,9 +144,6 @@ func (t *tracer) ending() error {
 	}
 	if near(t.r.Ended, t.entry(ref).At) > slack {
 		return otherwise(ref, t.r.Ended.Format(time.RFC3339), t.entry(ref).At.Format(time.RFC3339))
-	}
-	if d := last.Facts[FactRecord]; d != "" && d != t.r.Digest() {
-		return fmt.Errorf("the record was changed: the entry %s holds the digest of another", ref)
 	}
 	if t.r.Mode == scenario.Desktop {
 		return nil
