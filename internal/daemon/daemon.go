@@ -368,7 +368,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 	}
 	d.running.Wait()
 	d.closeLookout()
-	d.leaveFleet(ctx)
+	if d.keeper == nil { // otherwise the database needs its lease until everything is shipped
+		d.leaveFleet(ctx)
+	}
 	flush, cancelFlush := context.WithTimeout(ctx, flushTimeout)
 	defer cancelFlush()
 	if d.shipper != nil && d.db.Healthy() {
@@ -397,6 +399,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		d.db.Close()
 	}
 	errs = append(errs, d.stopDatabase(flush))
+	if d.keeper != nil {
+		d.leaveFleet(ctx)
+	}
 	d.closeBackups()
 	if d.lock != nil {
 		d.lock.release()

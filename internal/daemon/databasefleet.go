@@ -281,7 +281,10 @@ func (d *Daemon) runFleetDatabase(ctx context.Context) error {
 			return err
 		}
 		d.keeper = k
-		d.running.Go(func() { k.run(d.life) })
+		go func() {
+			defer close(k.done)
+			k.run(k.life)
+		}()
 		wait = append(wait, k.settled)
 	}
 	patience := time.NewTimer(databasePatience)
@@ -388,11 +391,12 @@ func (d *Daemon) FleetDatabase() *FleetDatabase {
 // stopDatabase ends the server that runs here, and what keeps it.
 func (d *Daemon) stopDatabase(ctx context.Context) error {
 	var err error
-	if c := d.cluster.Load(); c != nil {
-		err = c.Stop(ctx)
-	}
 	if d.keeper != nil {
-		err = errors.Join(err, d.keeper.close())
+		d.keeper.leave()
+		err = d.keeper.close()
+	}
+	if c := d.cluster.Load(); c != nil {
+		err = errors.Join(err, c.Stop(ctx))
 	}
 	return err
 }

@@ -46,6 +46,10 @@ type keeper struct {
 	settle  func()
 	kick    chan struct{}
 
+	life context.Context // outlasts the node's other work, which ships into the database to the end
+	stop context.CancelCauseFunc
+	done chan struct{} // closed when run has returned
+
 	state atomic.Pointer[keeperState]
 	acts  sync.Mutex // one of serve, restore, promote and rejoin at a time
 	end   atomic.Pointer[context.CancelCauseFunc]
@@ -70,7 +74,8 @@ const defaultDatabaseLease = 10 * time.Second
 
 func newKeeper(d *Daemon) (*keeper, error) {
 	k := &keeper{d: d, m: d.Member(), log: d.log, ttl: time.Duration(d.config.Database.Lease), dir: filepath.Join(d.config.DataDir, "postgres"),
-		settled: make(chan struct{}), kick: make(chan struct{}, 1)}
+		settled: make(chan struct{}), kick: make(chan struct{}, 1), done: make(chan struct{})}
+	k.life, k.stop = context.WithCancelCause(context.Background())
 	if k.ttl == 0 {
 		k.ttl = defaultDatabaseLease
 	}
@@ -136,6 +141,13 @@ func (k *keeper) look() {
 }
 
 const keeperEvery = time.Second
+
+// leave ends the server in order and gives its lease back, and returns when
+// that is done.
+func (k *keeper) leave() {
+	k.stop(errStopping)
+	<-k.done
+}
 
 // run keeps the database until ctx ends.
 func (k *keeper) run(ctx context.Context) {
@@ -259,6 +271,7 @@ var (
 	errLeaseLost = errors.New("the fleet was not reached for the time of the lease")
 	errReplaced  = errors.New("the fleet names another node")
 	errFencedOff = errors.New("this node was ordered to stop it")
+	errStopping  = errors.New("this node stops")
 )
 
 // tenure is one time of running the database.
@@ -302,13 +315,15 @@ func (k *keeper) serve(ctx context.Context, r primaryRecord, revision int64) (er
 	k.d.cluster.Store(cluster)
 	beside.Go(func() { t.admit(ctx, cluster) })
 	defer func() {
-		if stopping := k.d.life.Err() != nil; !stopping { // a node that stops in order ships first
-			k.d.moveDatabase(nil, errNobody)
-			k.d.cluster.Store(nil)
-			if ferr := cluster.Fence(context.WithoutCancel(ctx)); ferr != nil {
-				err = errors.Join(err, ferr)
-			}
+		if errors.Is(context.Cause(ctx), errStopping) { // everything is shipped by now
+			one, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/2)
+			defer cancel()
+			err = errors.Join(err, cluster.Stop(one))
+			return
 		}
+		k.d.moveDatabase(nil, errNobody)
+		k.d.cluster.Store(nil)
+		err = errors.Join(err, cluster.Fence(context.WithoutCancel(ctx)))
 	}()
 	if err := t.takeOffice(ctx, cluster); err != nil {
 		if ctx.Err() == nil {
@@ -541,15 +556,13 @@ func (t *tenure) revision(ctx context.Context) int64 {
 }
 
 // giveBack ends the lease, so that others need not wait for its end. It is
-// called when the server is down; a node that stops in order has its server
-// for a moment longer, and keeps the lease until it ends by itself.
+// called when the server is down.
 func (t *tenure) giveBack() {
-	if t.k.d.life.Err() != nil {
-		return
-	}
 	one, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	_ = t.lease.Load().End(one)
+	if err := t.lease.Load().End(one); err == nil {
+		t.k.log.Info("gave back the lease of the database", "epoch", t.r.Epoch)
+	}
 }
 
 // entry is who may come in from outside, and by what this node is known.
