@@ -233,7 +233,10 @@ func short(d time.Duration) string {
 }
 
 func signed(d time.Duration) string {
-	if d < 0 {
+	switch {
+	case d.Abs() < 5*time.Millisecond:
+		return "0 s"
+	case d < 0:
 		return "−" + short(-d)
 	}
 	return "+" + short(d)

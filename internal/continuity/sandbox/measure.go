@@ -71,6 +71,7 @@ func (r *runner) measure(ctx context.Context) error {
 		}
 		r.rec.Measures = append(r.rec.Measures, m)
 	}
+	r.facts()
 	return nil
 }
 
@@ -82,11 +83,7 @@ func (r *runner) span(m *exercise.Measure, from time.Time, key string) {
 		return
 	}
 	m.Known, m.Took = true, max(lookEvery, at.Sub(from)) // no shorter time can be seen
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if ref, ok := r.seen[key]; ok {
-		m.From = append(m.From, ref)
-	}
+	m.From = append(m.From, r.sightings(key)...)
 }
 
 func (r *runner) take(ctx context.Context, m *exercise.Measure) {

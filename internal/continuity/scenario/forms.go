@@ -33,7 +33,7 @@ var Forms = []Form{
 	{"resume", "resume <node:node>", inSandbox, "Lets a paused node go on."},
 	{"cut", "cut <node:node> from <other:nodes> [one way]", inSandbox, "Takes the network away between a node and another, or all; one way: the node is not heard, and hears."},
 	{"heal", "heal <node:nodes>", inSandbox, "Gives a node, or all, its network back."},
-	{"break", "break <service:name>", inSandbox, "Makes a service refuse: dns, mail, models, inference, validation."},
+	{"break", "break <service:name>", inSandbox, "Makes a service refuse: dns, mail, models, inference."},
 	{"mend", "mend <service:name>", inSandbox, "Lets a service work again."},
 	{"load", "load <rate:number> per second", inSandbox, "Clients ask so often from now on, at every gateway that answers; 0 ends it."},
 	{"write", "write <rate:number> per second", inSandbox, "A client writes to the database so often, and remembers what was acknowledged; 0 ends it."},
@@ -92,7 +92,7 @@ var Measures = map[string]string{
 var counted = map[string]bool{"lost": true, "writers": true}
 
 // Services that a fleet has, or that can be broken.
-var services = []string{"dns", "mail", "models", "inference", "validation"}
+var services = []string{"dns", "mail", "models", "inference"}
 
 // roles of a sandbox's nodes.
 var roles = []string{"gateway", "fleet", "witness", "database", "inference"}

@@ -117,7 +117,7 @@ func TestAMistakeIsNamedWithItsPlaceAndItsMend(t *testing.T) {
 		{`cut one from two in half`, "scenario-form", "Write: cut NODE from OTHER [one way]"},
 		{`inject dark`, "scenario-form", `Write: inject "words" [from SOURCE]`},
 		{`inject "dark`, "scenario-quote", `Close them; a quote inside is written \".`},
-		{`break coffee`, "scenario-service", "There are: dns, mail, models, inference, validation."},
+		{`break coffee`, "scenario-service", "There are: dns, mail, models, inference."},
 		{`ask ceo "What?"`, "scenario-mode", "Move it to a part of another mode."},
 		{`wait until one is lost`, "scenario-wait", "Write: wait until CONDITION within TIME"},
 		{`wait until within 5s`, "scenario-wait", "Write: wait until CONDITION within TIME"},
