@@ -11,10 +11,11 @@ import (
 	"testing"
 
 	"github.com/missionopsai/foundry/internal/continuity/exercise"
+	"github.com/missionopsai/foundry/internal/continuity/scenario"
 )
 
 // exercised runs a scenario in a sandbox by the command, and reads what it
-// left.
+// left. A target may be missed on a machine that does other things.
 func exercised(t *testing.T, scenario string) *exercise.Record {
 	t.Helper()
 	dir := filepath.Join(tempDir(t), "out")
@@ -31,7 +32,7 @@ func exercised(t *testing.T, scenario string) *exercise.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Outcome != exercise.Passed {
+	if r.Outcome != exercise.Passed && r.Outcome != exercise.Missed {
 		t.Errorf("%s: %s %s\n%s", scenario, r.Outcome, r.Words, log.tail(6000))
 	}
 	for _, m := range r.Measures {
@@ -74,5 +75,37 @@ func TestASandboxLeavesAReportAndNothingElse(t *testing.T) {
 	r := exercised(t, path)
 	if len(r.Measures) == 0 || r.Event.IsZero() {
 		t.Errorf("nothing was measured: %+v", r)
+	}
+}
+
+// The plan's scenarios, on real processes: what has to be so is so, whatever
+// the machine's load, and the report verifies.
+func TestEveryShippedScenarioPlaysOutInASandbox(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("cutting networks takes root")
+	}
+	all, err := scenario.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if len(s.Sandbox) == 0 {
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			r := exercised(t, s.Name)
+			for _, f := range r.Facts {
+				t.Logf("%s: %s", f.About, f.Says)
+				if f.About == "Fence" && !f.Good || f.About == "Checks" && !f.Good || f.About == "Notices" && !f.Good {
+					t.Errorf("%s: %s", f.About, f.Says)
+				}
+			}
+			if s.Name == "primary-lost" && len(r.Timelines) < 2 {
+				t.Error("the fleet's own timeline is not in the report")
+			}
+		})
 	}
 }
