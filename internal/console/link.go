@@ -121,7 +121,7 @@ func (v *visit) open(places []place) (out []place) {
 		if to.shared {
 			org = uuid.Nil
 		}
-		if v.may(to.needs, org) || v.own() && v.who().Platform() && to.needs.ClientData() {
+		if v.may(to.needs, org) || v.own() && v.who().Platform() && !v.who().Away && to.needs.ClientData() {
 			out = append(out, to)
 		}
 	}

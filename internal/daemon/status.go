@@ -8,6 +8,7 @@ import (
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
 	"github.com/missionopsai/foundry/internal/inference"
+	"github.com/missionopsai/foundry/internal/outage"
 )
 
 // Status is what the node says about itself.
@@ -36,6 +37,8 @@ type DatabaseStatus struct {
 	Restarts int  `json:"restarts"`
 	Healthy  bool `json:"healthy"`
 
+	SignIn *outage.Report `json:"sign_in_without,omitempty"` // how people sign in while it is down
+
 	Fleet *FleetDatabase `json:"fleet,omitempty"` // the fleet's own database, as this node sees it
 }
 
@@ -59,7 +62,7 @@ type ProviderStatus struct {
 func (d *Daemon) Status() Status {
 	s := Status{Version: d.version, Mode: d.config.Mode, Node: d.node.Number, Boot: d.node.Boot, Country: d.config.Node.Country, CountryAssumed: d.countryAssumed, URL: d.URL(),
 		DataDir: d.config.DataDir, Started: d.started, Readiness: d.ready(), Journal: d.journal.Stats(), Audit: d.auditLog.Status(), Models: d.gateway.Models(),
-		Database: DatabaseStatus{Healthy: d.db.Healthy()}}
+		Database: DatabaseStatus{Healthy: d.db.Healthy(), SignIn: d.signInWithout()}}
 	if c := d.cluster.Load(); c != nil {
 		s.Database.Private, s.Database.PID, s.Database.Restarts = true, c.PID(), c.Restarts()
 	}

@@ -247,3 +247,26 @@ func (d *Door) SpentStep(ctx context.Context, person uuid.UUID) int64 {
 	defer d.mu.Unlock()
 	return max(s.Step, d.spent[person].Step)
 }
+
+// Report is what a node says about signing in without the database.
+type Report struct {
+	Version  int64     `json:"version"`            // of the mirror that this node has seen; zero: none
+	AgreedAt time.Time `json:"agreed_at,omitzero"` // when the mirror was last seen to be what the database says
+	Opened   bool      `json:"opened"`             // operators can sign in without the database now
+	Why      string    `json:"why,omitempty"`      // why they cannot, while it is down
+}
+
+// Report says how it is.
+func (d *Door) Report(ctx context.Context) *Report {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	r := Report{Version: d.memory.Version, AgreedAt: d.memory.Agreed}
+	d.mu.Unlock()
+	s := d.State(ctx)
+	if r.Opened = s.Open; s.Why != nil {
+		r.Why = s.Why.Code
+	}
+	return &r
+}
