@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -129,4 +130,44 @@ func TestNobodySignsWhereThereIsNoDeadline(t *testing.T) {
 		}
 	}
 	stop(t, c)
+}
+
+func TestThePlaceInTheLogThatAServerHasSent(t *testing.T) {
+	for _, c := range []struct {
+		name, body string
+		upto       uint64
+		asked, bad bool
+	}{
+		{"log", "w" + "\x00\x00\x00\x01\x00\x00\x00\x02" + strings.Repeat("x", 16) + "abc", 1<<32 + 5, false, false},
+		{"a keepalive", "k" + "\x00\x00\x00\x00\x00\x00\x00\x09" + strings.Repeat("x", 8) + "\x00", 9, false, false},
+		{"a keepalive that asks", "k" + "\x00\x00\x00\x00\x00\x00\x00\x09" + strings.Repeat("x", 8) + "\x01", 9, true, false},
+		{"half of one", "k\x00", 0, false, true},
+		{"nothing", "", 0, false, true},
+		{"something else", strings.Repeat("z", 40), 0, false, true},
+	} {
+		upto, asked, err := db.ReadSent([]byte(c.body))
+		if upto != c.upto || asked != c.asked || (err != nil) != c.bad {
+			t.Errorf("%s: %d %v %v", c.name, upto, asked, err)
+		}
+	}
+	for text, want := range map[string]uint64{"0/0": 0, "16/B374D848": 0x16<<32 | 0xB374D848} {
+		if at, err := db.ParseLSN(text); at != want || err != nil {
+			t.Errorf("%s: %d %v", text, at, err)
+		}
+	}
+	for _, text := range []string{"", "1", "1/", "/1", "1/2/3", "g/1", "100000000/0"} {
+		if at, err := db.ParseLSN(text); err == nil {
+			t.Errorf("%q was read as %d", text, at)
+		}
+	}
+}
+
+func FuzzWhatAServerSends(f *testing.F) {
+	f.Add([]byte("k\x00\x00\x00\x00\x00\x00\x00\x09xxxxxxxx\x01"))
+	f.Add([]byte("w"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if _, asked, err := db.ReadSent(body); asked && (err != nil || body[0] != 'k') {
+			t.Fatal(err)
+		}
+	})
 }

@@ -44,3 +44,9 @@ func (d *DB) Flap() {
 	d.enter(false, errors.New("flapping"))
 	d.enter(true, nil)
 }
+
+// ReadSent reads what a server sends to a standby.
+var ReadSent = readSent
+
+// ParseLSN reads a place in the log.
+var ParseLSN = parseLSN
