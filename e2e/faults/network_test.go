@@ -4,6 +4,7 @@ package faults
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
@@ -33,10 +34,7 @@ func newNetwork(t testing.TB, size int) *network {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	n := &network{t: t, id: strings.ReplaceAll(unique("f"), "-", ""), size: size, cut: map[[2]int]bool{}}
-	if len(n.id) > 10 {
-		n.id = n.id[len(n.id)-10:]
-	}
+	n := &network{t: t, id: fmt.Sprintf("f%d", rand.N(100_000_000)), size: size, cut: map[[2]int]bool{}} // others may test on this machine
 	if out, err := n.try("netns", "add", n.hub()); err != nil {
 		t.Skipf("network namespaces cannot be made here: %v %s", err, out)
 	}
