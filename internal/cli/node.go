@@ -33,6 +33,9 @@ func (a *app) status() *cobra.Command {
 				fmt.Fprintf(w, "Foundry %s\t%s\n", s.Version, s.Readiness.Status)
 				fmt.Fprintf(w, "URL\t%s\nMode\t%s\nUp since\t%s\n", s.URL, s.Mode, s.Started.Local().Format(time.DateTime))
 				fmt.Fprintf(w, "Database\t%s\n", map[bool]string{true: "answers", false: "does not answer"}[s.Database.Healthy])
+				for _, l := range s.Database.Fleet.Lines(time.Now()) {
+					fmt.Fprintf(w, "%s\t%s\n", l[0], l[1])
+				}
 				if s.Readiness.Authority != "" && s.Readiness.Authority != "ok" {
 					fmt.Fprintf(w, "Certificates\t%s\n", s.Readiness.Authority)
 				}

@@ -23,6 +23,8 @@ type Fleet struct {
 	Status    func(context.Context) member.Status
 	Readiness func(context.Context) ([]survivor.Readiness, error)
 	Confirmed func(context.Context) ([]fleet.Confirmed, error)
+
+	Database func() *FleetDatabase // its own; nil, or returning nil: there is none
 }
 
 var errNoFleet = problem.New(problem.Unavailable, "fleet-off", "This node belongs to no fleet.").WithMend("Set fleet.name in its configuration, or look on a node that does.")
@@ -38,6 +40,7 @@ type fleetData struct {
 	ready     []survivor.Readiness
 	readyErr  *problem.Error
 	confirmed []fleet.Confirmed
+	database  *FleetDatabase
 	now       time.Time
 }
 
@@ -56,6 +59,9 @@ func (c *Console) fleetPage(ctx context.Context, v *visit) error {
 		}
 	}
 	slices.Reverse(d.confirmed)
+	if c.Fleet.Database != nil {
+		d.database = c.Fleet.Database()
+	}
 	return v.show(page{Title: "Fleet", Path: toFleet, Live: true}, fleetBody(d))
 }
 

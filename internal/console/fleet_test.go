@@ -65,6 +65,9 @@ func oneLost() *console.Fleet {
 		Confirmed: func(context.Context) ([]fleets.Confirmed, error) {
 			return []fleets.Confirmed{{At: night.Add(-90 * time.Second), By: "node2", Epoch: 41, Verdict: of("node/node1", lost)}}, nil
 		},
+		Database: func() *console.FleetDatabase {
+			return &console.FleetDatabase{State: "primary", Words: "This node runs the fleet's database, in epoch 2.", Primary: "node2", Epoch: 2, Own: 2, Until: night.Add(8 * time.Second), Lacked: 41, Gone: 3}
+		},
 	}
 }
 
@@ -75,7 +78,8 @@ func TestTheFleetIsShownAtThreeInTheMorning(t *testing.T) {
 	run(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(server.URL+"/console/fleet"))
 	says(t, ctx, "node1: lost.", "3 of 3 observers cannot reach it by https and ssh since 03:12:20", "3 of 4", "no voter may be lost", "epoch 41",
 		"node1 and node2 do not see each other", "node4 does not see node3", "overspent by 1 min", "99.86 %", "Nobody looks", "3.40 s ahead", "1 of 2",
-		"it opened what it holds 4 min ago", "It has not opened what it holds yet", "Node3 is a witness", "node2 by https: timeout; node3 by ssh: no-route", "runs out in 6 days")
+		"it opened what it holds 4 min ago", "It has not opened what it holds yet", "Node3 is a witness", "node2 by https: timeout; node3 by ssh: no-route", "runs out in 6 days",
+		"Runs here", "in epoch 2", "8s", "more, without another answer", "3 are in no journal")
 	clean(t, ctx, "a fleet with one lost")
 	pictured(t, ctx, "fleet-lost")
 }
@@ -95,11 +99,16 @@ func TestTheFleetIsShownWithoutAMajority(t *testing.T) {
 		return nil, problem.New(problem.Unavailable, "fleet-no-majority", "Most of the fleet's members do not answer.").WithMend("Bring one back.")
 	}
 	f.Confirmed = func(context.Context) ([]fleets.Confirmed, error) { t.Error("the fleet was asked"); return nil, nil }
+	f.Database = func() *console.FleetDatabase {
+		return &console.FleetDatabase{State: "fenced", Words: "The database on this node stays down: node1 is the fleet's primary since epoch 3.", Primary: "node1", Epoch: 3, Own: 2,
+			Next: "Stop this node, run foundry database rejoin, and start it."}
+	}
 	server := httptest.NewServer(console.FleetAlone(f, night))
 	t.Cleanup(server.Close)
 	ctx := tab(t, nil)
 	run(t, ctx, chromedp.EmulateViewport(390, 844), chromedp.Navigate(server.URL+"/console/fleet"))
-	says(t, ctx, "Nothing can be decided.", "foundry node recover", "last heard 3 min ago", "nobody leads", "Bring one back.")
+	says(t, ctx, "Nothing can be decided.", "foundry node recover", "last heard 3 min ago", "nobody leads", "Bring one back.",
+		"The fleet's database: Kept down.", "foundry database rejoin", "its data are of epoch 2", "it holds no lease")
 	saysNot(t, ctx, "Nothing is lost", "Confirmed by the fleet")
 	clean(t, ctx, "a fleet without a majority, on a phone")
 	pictured(t, ctx, "fleet-none")

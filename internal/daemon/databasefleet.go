@@ -53,6 +53,7 @@ type FleetDatabase struct {
 	Own     int64     `json:"own_epoch,omitempty"` // of the data on this node; 0: it has none
 	Until   time.Time `json:"until,omitzero"`      // until when this node may run it without another answer of the fleet, by its clock
 
+	Next      string            `json:"next,omitempty"` // what to do about it; empty: nothing
 	Reshipped *ledger.Reshipped `json:"reshipped,omitempty"` // what the newest primary lacked of this gateway's journal
 }
 
@@ -385,6 +386,7 @@ func (d *Daemon) FleetDatabase() *FleetDatabase {
 	if d.keeper != nil {
 		d.keeper.describe(&out)
 	}
+	out.Next = out.Mend()
 	return &out
 }
 

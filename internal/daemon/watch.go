@@ -384,7 +384,7 @@ func (d *Daemon) consoleFleet() *console.Fleet {
 	if d.watcher == nil {
 		return nil
 	}
-	return &console.Fleet{Picture: d.watcher.Picture, Status: d.Member().Status, Readiness: d.window.Ready, Confirmed: d.watcher.Confirmed}
+	return &console.Fleet{Picture: d.watcher.Picture, Status: d.Member().Status, Readiness: d.window.Ready, Confirmed: d.watcher.Confirmed, Database: d.consoleDatabase}
 }
 
 // closeLookout keeps what was remembered.
