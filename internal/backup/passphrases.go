@@ -90,6 +90,36 @@ func (p *Passphrases) write(all map[string]string) error {
 	return writeFile(p.path, sealed, 0o600)
 }
 
+// Adopt takes over the passphrase that another node made for the repository of
+// an engine at its target theirs, for this node's target ours: both are one
+// place. The passphrase that this node had made for it opens nothing there; it
+// is kept all the same.
+func (p *Passphrases) Adopt(from *Passphrases, theirs, ours, engineName string) error {
+	from.mu.Lock()
+	taken, has := from.all[kit.PassphraseName(theirs, engineName)]
+	from.mu.Unlock()
+	if !has {
+		return problem.New(problem.NotFound, "backup-passphrase-unknown", "The passphrase of the repository at "+theirs+" is not among what was left.").WithMend("Look for it in the emergency kit of the node that made it.")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name := kit.PassphraseName(ours, engineName)
+	before, had := p.all[name]
+	if had && before == taken {
+		return nil
+	}
+	next := maps.Clone(p.all)
+	if had {
+		next[name+".before"] = before
+	}
+	next[name] = taken
+	if err := p.write(next); err != nil {
+		return err
+	}
+	p.all = next
+	return nil
+}
+
 // Reseal writes the file anew, after the keyring was rotated.
 func (p *Passphrases) Reseal() error {
 	p.mu.Lock()

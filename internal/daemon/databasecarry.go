@@ -84,6 +84,8 @@ func (k *keeper) carryRestore(ctx context.Context, o order.Order, progress func(
 		if err != nil {
 			return nil, "", err
 		}
+		facts := restoredFacts(r, from)
+		facts["backups"] = k.d.goOn(ctx, dir, r)
 		if _, err := k.setAside("before the recovery " + o.Run); err != nil {
 			return nil, "", err
 		}
@@ -93,7 +95,7 @@ func (k *keeper) carryRestore(ctx context.Context, o order.Order, progress func(
 		if err := k.write(office{Restored: o.Run}); err != nil {
 			return nil, "", err
 		}
-		return restoredFacts(r, from), fmt.Sprintf("The database of %s is restored, as it was at %s.", from, r.Recovered.UTC().Format(time.DateTime)), nil
+		return facts, fmt.Sprintf("The database of %s is restored, as it was at %s.", from, r.Recovered.UTC().Format(time.DateTime)), nil
 	}
 	r, err := backup.ReadRecovery(filepath.Join(k.d.config.DataDir, "takeover", o.Run))
 	if err != nil || r == nil {

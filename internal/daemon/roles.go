@@ -39,6 +39,10 @@ func Serve(ctx context.Context, o Options, roles []member.Role) (*Daemon, error)
 	if slices.Contains(roles, member.Inference) && slices.Contains(roles, member.Gateway) {
 		return nil, problem.New(problem.Unsupported, "role-alone", "The role inference does not run in one process with a gateway.").WithField("role").WithMend("Start it beside it with `foundry serve --role inference`.")
 	}
+	if slices.Contains(roles, member.Database) && !slices.Contains(roles, member.Gateway) {
+		return nil, problem.New(problem.Unsupported, "role-database-alone", "The role database runs with the role gateway only: what backs a database up, archives its log and proves its audit log is in a gateway.").WithField("role").
+			WithMend("Start it with `foundry serve --role gateway,fleet,database`.")
+	}
 	if o.Config.inferenceAlone(roles) {
 		return startInferenceAlone(ctx, o, roles)
 	}
