@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +40,8 @@ type watch struct {
 	tell func(change)
 	stop context.CancelFunc
 	done chan struct{}
+
+	asked string // who told of incidents and recoveries last
 
 	mu    sync.Mutex
 	now   view
@@ -132,11 +135,13 @@ func (w *watch) look(ctx context.Context) view {
 
 // records reads incidents and recoveries from a node with a majority.
 func (w *watch) records(ctx context.Context, v *view) {
-	for name, p := range v.pictures {
-		if !p.Majority {
+	// The same as before, while it answers: one that has just started knows less.
+	for _, name := range append([]string{w.asked}, slices.Sorted(maps.Keys(v.pictures))...) {
+		if !v.pictures[name].Majority {
 			continue
 		}
 		n := w.lab.node(name)
+		w.asked = name
 		var list []incident.Summary
 		_ = n.call(ctx, "GET", "/incidents", nil, &list)
 		for _, i := range list {
