@@ -88,9 +88,18 @@ func (d *Daemon) listenUnix(name, path string, mode fs.FileMode) error {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
 		_ = os.Remove(path)
 	}
-	old := unix.Umask(0o777 &^ int(mode)) // so that the socket is never more open than mode
-	l, err := net.Listen("unix", path)
-	unix.Umask(old)
+	// The socket is never more open than mode: Linux gives the file the mode that
+	// the socket has when it is bound. A umask is the whole process's, and what
+	// else is made in that moment would get it too.
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode)) })
+		return errors.Join(err, failed)
+	}}
+	l, err := lc.Listen(context.Background(), "unix", path)
+	if err == nil {
+		err = os.Chmod(path, mode) // what the umask has taken away
+	}
 	if err != nil {
 		return taken(name, path, err)
 	}
