@@ -42,7 +42,7 @@ test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short 
 	$(GOTEST) --packages=./e2e/faults/... -- $(LEAN) -tags faults $(FAULTS) -parallel 3 -timeout 60m
 ifeq ($(filter -short,$(FAULTS)),)
 	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict ./internal/fleet/member ./internal/backup/restic' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
-	$(GOTEST) --packages=./internal/daemon -- $(LEAN) -tags faults -run ConfirmedLoss
+	$(GOTEST) --packages=./internal/daemon -- $(LEAN) -tags faults -parallel 8 -timeout 30m -run 'ConfirmedLoss|TestARecovery'
 endif
 	$(GOTEST) --packages=./internal/backup/pgbackrest -- $(LEAN) -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
 
