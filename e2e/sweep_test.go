@@ -198,6 +198,11 @@ var demands = map[string]demand{
 	"fleet-remove":            {action: "fleet.remove", about: aboutPlatform, path: "/fleet/nodes/nothing"},
 	"fleet-snapshot":          {action: "fleet.snapshot", about: aboutPlatform, path: "/fleet/snapshots"},
 
+	"patroni-status":       {action: "fleet.read", about: aboutPlatform, path: "/database/patroni"},
+	"patroni-configure":    {action: "fleet.certify", about: aboutPlatform, path: "/database/patroni/nodes/nothing", body: `{"address":"10.0.0.1","key":"AA==","dir":"/etc/patroni","data":"/var/lib/postgresql/foundry"}`},
+	"patroni-enforce":      {action: "database.change", about: aboutPlatform, path: "/database/patroni/strict"},
+	"patroni-reinitialise": {action: "database.change", about: aboutPlatform, path: "/database/patroni/nodes/nothing/reinitialise"},
+
 	"incident-list":     {action: "incident.read", about: aboutPlatform, path: "/incidents"},
 	"incident-show":     {action: "incident.read", about: aboutPlatform, path: "/incidents/inc-nothing"},
 	"incident-timeline": {action: "incident.read", about: aboutPlatform, path: "/incidents/inc-nothing/timeline"},

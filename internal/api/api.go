@@ -17,6 +17,7 @@ import (
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup"
 	"github.com/missionopsai/foundry/internal/continuity/exercise"
+	"github.com/missionopsai/foundry/internal/continuity/patroni"
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
@@ -73,6 +74,8 @@ type Options struct {
 	Recoveries *recovery.Desk   // nil: this node belongs to no fleet
 	Exercises  *exercise.Archive
 
+	Patroni *patroni.Desk
+
 	Marks func(context.Context, principal.Principal) (apart.Marks, error)
 
 	Reconcile func(ctx context.Context, p principal.Principal, dir, scratch string) (*Reconciliation, error)
@@ -119,6 +122,7 @@ func New(o Options) *API {
 	a.reconcile()
 	a.incidents()
 	a.recoveries()
+	a.patroni()
 	a.exercises()
 	return a
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/missionopsai/foundry/internal/continuity/patroni"
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/fleet"
 	"github.com/missionopsai/foundry/internal/fleet/member"
@@ -66,8 +67,8 @@ func (a *API) fleet() {
 
 // NewNode makes the interface of a process that has no database: of all
 // operations, those on the fleet.
-func NewNode(version string, nodes *member.Desk, window *fleet.Window, incidents *incident.Window, recoveries *recovery.Desk, log *slog.Logger) *API {
-	a := &API{Options: Options{Version: version, Nodes: nodes, Window: window, Incidents: incidents, Recoveries: recoveries, Log: log}, mux: http.NewServeMux()}
+func NewNode(version string, nodes *member.Desk, window *fleet.Window, incidents *incident.Window, recoveries *recovery.Desk, cluster *patroni.Desk, log *slog.Logger) *API {
+	a := &API{Options: Options{Version: version, Nodes: nodes, Window: window, Incidents: incidents, Recoveries: recoveries, Patroni: cluster, Log: log}, mux: http.NewServeMux()}
 	config := huma.DefaultConfig("Foundry administration", version)
 	config.DocsPath, config.CreateHooks = "", nil
 	config.Components.Schemas = newSchemas()
@@ -76,5 +77,6 @@ func NewNode(version string, nodes *member.Desk, window *fleet.Window, incidents
 	a.window()
 	a.incidents()
 	a.recoveries()
+	a.patroni()
 	return a
 }

@@ -36,6 +36,9 @@ func (a *app) status() *cobra.Command {
 				for _, l := range s.Database.Fleet.Lines(time.Now()) {
 					fmt.Fprintf(w, "%s\t%s\n", l[0], l[1])
 				}
+				if p := s.Database.Patroni; p != nil {
+					fmt.Fprintf(w, "Patroni\t%s\n", strings.TrimSpace(p.Stale+" "+p.Words))
+				}
 				if s.Readiness.Authority != "" && s.Readiness.Authority != "ok" {
 					fmt.Fprintf(w, "Certificates\t%s\n", s.Readiness.Authority)
 				}
@@ -144,7 +147,7 @@ func (a *app) database() *cobra.Command {
 		},
 	}
 	migrate.Flags().StringVar(&file, "config", "", "configuration file (YAML) that names the database")
-	return group("database", "Work with the database", sql, migrate, a.databaseRejoin(), a.databaseReconcile(), a.databaseWatchdog())
+	return group("database", "Work with the database", sql, migrate, a.databaseRejoin(), a.databaseReconcile(), a.databaseWatchdog(), a.patroni())
 }
 
 func (a *app) journal() *cobra.Command {

@@ -83,6 +83,7 @@ type DatabaseConfig struct {
 	Listen    string                   `yaml:"listen,omitempty" json:"listen,omitempty" jsonschema:"description=With the role database: where PostgreSQL is reached by gateways on other nodes\\, host:port. Default: the host of fleet.listen.clients and port 8493; without that\\, nowhere."`
 	Advertise string                   `yaml:"advertise,omitempty" json:"advertise,omitempty" jsonschema:"description=The same address as other nodes see it. Default: listen."`
 	Lease     config.Duration          `yaml:"lease,omitempty" json:"lease,omitzero" jsonschema:"type=string,description=How long a node that the rest of the fleet does not reach goes on as the primary of the fleet's database. Default 10s; 5s to 1m."`
+	Patroni   *PatroniConfig           `yaml:"patroni,omitempty" json:"patroni,omitempty" jsonschema:"description=The servers of dsn are kept by Patroni\\, with the fleet's store as its own."`
 	BinDir    string                   `yaml:"bin_dir,omitempty" json:"bin_dir,omitempty" jsonschema:"description=Where the PostgreSQL server's programs are. Default: the newest found."`
 }
 
@@ -173,6 +174,9 @@ func (c Config) Validate() error {
 		}
 	}
 	if err := c.Database.check(c.Fleet.Off); err != nil {
+		return err
+	}
+	if err := c.Database.checkPatroni(c.Fleet.Off); err != nil {
 		return err
 	}
 	for role := range c.Database.Passwords {

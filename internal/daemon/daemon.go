@@ -96,6 +96,7 @@ type Daemon struct {
 	world
 	recoveries
 	follower
+	patronis
 
 	gateways *ledger.Gateways // of this database
 
@@ -158,6 +159,7 @@ func Start(ctx context.Context, o Options) (_ *Daemon, err error) {
 		{"Looking at the fleet", d.makeLookout},
 		{"Reading what a recovery may do here", d.makeWorld},
 		{"Reading the incidents", d.makeIncidents},
+		{"Looking for Patroni", d.makePatroni},
 		{"Reading the recoveries", d.makeRecovery},
 		{"Mirroring who may sign in without the database", d.makeDoor},
 		{"Opening the interfaces", d.makeInterfaces},
@@ -294,7 +296,7 @@ func (d *Daemon) makeInterfaces(context.Context) error {
 	d.api = api.New(api.Options{Grants: d.grants, Register: d.register, Exercises: d.exercises,
 		Version: d.version, DB: d.db, Gateway: d.gateway, Verifier: d.verifier, Guard: d.guard, Store: store, People: d.people, Sessions: d.sessions,
 		Encryption: d.encryption(), Status: func() any { return d.Status() }, Link: d.consoleLink, Audit: d.auditLog, Log: d.log,
-		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks, Reconcile: d.reconcile, Door: d.door, Incidents: d.incident, Recoveries: d.recovery})
+		Controls: d.controls, RunControls: d.startControls, Outbox: d.outbox, Backups: d.backups, Node: fmt.Sprint(d.node.Number), Glass: d.glass, VerifyRecord: d.verifyRecord, Code: d.code, Plans: d.plans, Nodes: d.desk, Window: d.window, Marks: d.marks, Reconcile: d.reconcile, Door: d.door, Incidents: d.incident, Recoveries: d.recovery, Patroni: d.patroni})
 	d.console = console.New(d.consoleOptions(store))
 	return nil
 }
@@ -320,6 +322,7 @@ func (d *Daemon) run(ctx context.Context) {
 	d.runLookout(ctx)
 	d.runWorld(ctx)
 	d.runRecovery(ctx)
+	d.runPatroni(ctx)
 	d.runIncidents(ctx)
 	d.running.Go(func() { d.runRegister(ctx) })
 	d.running.Go(func() { d.plans.Watch(ctx, planWatchEvery) })

@@ -101,7 +101,7 @@ func (d *Daemon) migrateLater(cfg db.Config) {
 func (d *Daemon) databaseConfig(ctx context.Context) (db.Config, error) {
 	c := d.config.Database
 	if c.DSN != "" {
-		cfg := db.Config{DSN: c.DSN, Users: map[db.Role]db.Login{}, Epochs: &db.Epochs{}}
+		cfg := db.Config{DSN: c.DSN, Users: map[db.Role]db.Login{}, Epochs: &d.epochs}
 		for role, secret := range c.Passwords {
 			password, err := secret.Read("database.passwords." + role)
 			if err != nil {

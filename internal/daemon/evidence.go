@@ -106,7 +106,7 @@ func (d *Daemon) wiring() evidence.Wiring {
 		BackupMeasured: d.backups.MeasuredControl, BackupQuarter: d.backups.QuarterControl, Restored: d.backups.RestoredControl,
 		CodeMirrors:  d.mirrorControl,
 		EmergencyKit: d.kitControl, Contacts: d.contactsControl, ContactDrill: d.contactDrillControl,
-		Plan: d.plans.Control,
+		Plan: d.plans.Control, Patroni: d.patroniControl(),
 	}
 }
 

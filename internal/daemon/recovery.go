@@ -89,6 +89,7 @@ func (d *Daemon) doers(orders *order.Desk) map[string]recovery.Doer {
 	}
 	maps.Copy(out, d.worldDoers(orders))
 	maps.Copy(out, d.databaseDoers(orders))
+	maps.Copy(out, d.patroniDoers())
 	return out
 }
 

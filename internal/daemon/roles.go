@@ -108,11 +108,15 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 			return nil, err
 		}
 	}
+	if err := d.makePatroni(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.makeRecovery(ctx); err != nil {
 		return nil, err
 	}
 	d.runLookout(d.life)
 	d.runRecovery(d.life)
+	d.runPatroni(d.life)
 	d.runWorld(d.life)
 	d.runIncidents(d.life)
 	if slices.Contains(roles, member.Inference) {
@@ -130,7 +134,7 @@ func startMember(ctx context.Context, o Options, roles []member.Role) (_ *Daemon
 			}
 		}
 	})
-	d.serveMember(api.NewNode(d.version, d.desk, d.window, d.incident, d.recovery, d.log))
+	d.serveMember(api.NewNode(d.version, d.desk, d.window, d.incident, d.recovery, d.patroni, d.log))
 	d.settle()
 	return d, nil
 }
@@ -148,6 +152,9 @@ func (c Config) checkMember() error {
 		return err
 	}
 	if err := c.Continuity.check(); err != nil {
+		return err
+	}
+	if err := c.Database.checkPatroni(c.Fleet.Off); err != nil {
 		return err
 	}
 	return c.checkFleet()

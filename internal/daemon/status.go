@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/missionopsai/foundry/internal/audit"
+	"github.com/missionopsai/foundry/internal/continuity/patroni"
 	"github.com/missionopsai/foundry/internal/gateway"
 	"github.com/missionopsai/foundry/internal/gateway/journal"
 	"github.com/missionopsai/foundry/internal/gateway/upstream"
@@ -39,7 +40,8 @@ type DatabaseStatus struct {
 
 	SignIn *outage.Report `json:"sign_in_without,omitempty"` // how people sign in while it is down
 
-	Fleet *FleetDatabase `json:"fleet,omitempty"` // the fleet's own database, as this node sees it
+	Fleet   *FleetDatabase  `json:"fleet,omitempty"`   // the fleet's own database, as this node sees it
+	Patroni *patroni.Status `json:"patroni,omitempty"` // the cluster, where Patroni keeps it
 }
 
 // ProviderStatus is a provider as operators see it.
@@ -66,7 +68,7 @@ func (d *Daemon) Status() Status {
 	if c := d.cluster.Load(); c != nil {
 		s.Database.Private, s.Database.PID, s.Database.Restarts = true, c.PID(), c.Restarts()
 	}
-	s.Database.Fleet = d.FleetDatabase()
+	s.Database.Fleet, s.Database.Patroni = d.FleetDatabase(), d.PatroniStatus()
 	for _, p := range d.gateway.Providers() {
 		ps := ProviderStatus{Name: p.Name, Kind: string(p.Kind), Own: p.Facts.Own, Simulated: p.Facts.Simulated, Controller: string(p.Facts.Controller),
 			Circuit: p.Circuit().String(), Health: p.Health(), Connections: p.Connections(), Models: len(p.Models()), Inference: p.Front()}

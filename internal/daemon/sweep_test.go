@@ -100,6 +100,11 @@ var operations = map[string]swept{
 	"fleet-remove":            {"fleet.remove", ofThePlatform, "/fleet/nodes/nothing", "", false},
 	"fleet-snapshot":          {"fleet.snapshot", ofThePlatform, "/fleet/snapshots", "", false},
 
+	"patroni-status":       {"fleet.read", ofThePlatform, "/database/patroni", "", false},
+	"patroni-configure":    {"fleet.certify", ofThePlatform, "/database/patroni/nodes/nothing", `{"address":"10.0.0.1","key":"AA==","dir":"/etc/patroni","data":"/var/lib/postgresql/foundry"}`, false},
+	"patroni-enforce":      {"database.change", ofThePlatform, "/database/patroni/strict", "", false},
+	"patroni-reinitialise": {"database.change", ofThePlatform, "/database/patroni/nodes/nothing/reinitialise", "", false},
+
 	"incident-list":     {"incident.read", ofThePlatform, "/incidents", "", false},
 	"incident-show":     {"incident.read", ofThePlatform, "/incidents/inc-nothing", "", false},
 	"incident-timeline": {"incident.read", ofThePlatform, "/incidents/inc-nothing/timeline", "", false},

@@ -42,6 +42,8 @@ type Wiring struct {
 	Contacts         Collect // O-57
 	ContactDrill     Collect // O-58
 
+	Patroni Collect // O-33.patroni; nil: Patroni keeps no database here
+
 	// Plan looks at the continuity plan in force for the control with this id.
 	Plan func(id string) Collect
 }
@@ -138,6 +140,9 @@ func Catalogue(w Wiring) []Control {
 			Checks:    "Recovery time, extrapolated to everything, and data gap of the last drills, measured against the objectives; and what would be lost now.",
 			Collector: "backup-objectives", Version: "1", Every: hour, Fresh: 3 * hour, Timeout: time.Minute,
 			Collect: part("objectives", w.BackupMeasured, "Nothing is measured yet.")},
+		{ID: "O-33.patroni", Title: "The loss of a database server loses nothing that was acknowledged", Source: "Security policy, section 7",
+			Checks:    "Patroni is strict and goes on without its store, a standby is in step with the leader, and its REST API refuses old TLS.",
+			Collector: "patroni", Version: "1", Every: 5 * time.Minute, Fresh: 15 * time.Minute, Timeout: time.Minute, Collect: w.Patroni},
 		{ID: "O-47", Title: "The code repository has off-site backups", Source: "Continuity plan, section 3",
 			Checks:    "Every mirror is fresh, and was cloned and checked out in a drill.",
 			Collector: "code-mirrors", Version: "1", Every: 6 * hour, Fresh: day, Timeout: time.Minute,
@@ -167,6 +172,9 @@ func Catalogue(w Wiring) []Control {
 	slices.SortStableFunc(all, func(a, b Control) int { return strings.Compare(a.ID[:4], b.ID[:4]) })
 	if !w.Credential {
 		all = slices.DeleteFunc(all, func(c Control) bool { return c.ID == "O-07.credential" })
+	}
+	if w.Patroni == nil {
+		all = slices.DeleteFunc(all, func(c Control) bool { return c.ID == "O-33.patroni" })
 	}
 	return all
 }

@@ -261,6 +261,7 @@ var continuityRules = []rule{
 	{"fleet.remove", "remove a node from the fleet for good", administrative | away, runs},
 	{"fleet.marks", "make one-way marks of what the fleet must not share with another", administrative, runs},
 	{"fleet.take-over", "recover, on the node that holds its bundle, a node that was lost", administrative | nodeAlways | away, runs},
+	{"database.change", "have the database's cluster follow its promises, or a member copy the leader's data anew", administrative, runs},
 	{"fleet.snapshot", "write the fleet's store into a file of the node", away, runs},
 
 	{"plan.read", "see the continuity plan, its findings, margins and registers", read | localAlways | away, platform},

@@ -29,6 +29,7 @@ import (
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/fleet/member"
 	"github.com/missionopsai/foundry/internal/fleet/member/membertest"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // lab is three members of a fleet with a door each, and a Patroni with its
@@ -266,6 +267,13 @@ func (l *lab) store() *patroni.Store {
 	return &patroni.Store{Client: l.member().Client(), Scope: patroni.DefaultScope}
 }
 
+var withPrefix = clientv3.WithPrefix()
+
+// tlsOf is how this process reaches the Patroni of a node.
+func (l *lab) tlsOf(node string) *tls.Config {
+	return l.member().ServiceClientTLS(member.Service{Name: patroni.Service, Node: node})
+}
+
 func (l *lab) client() *patroni.Client {
 	m := l.member()
 	var mu sync.Mutex
@@ -316,6 +324,17 @@ func (l *lab) prepare(leader string) {
 	if _, err := l.sql(l.node(leader), "postgres", statements); err != nil {
 		l.t.Fatal(err)
 	}
+	// Who asks all servers at once is refused by one that has not heard of the
+	// roles yet.
+	membertest.Await(l.t, "every server knows the roles", func(context.Context) bool {
+		for _, n := range l.nodes {
+			out, err := l.sql(n, "postgres", "SELECT count(*) FROM pg_authid WHERE rolname LIKE 'foundry_%' AND rolpassword IS NOT NULL AND EXISTS (SELECT FROM pg_database WHERE datname = 'foundry')")
+			if err != nil || out != strconv.Itoa(len(db.Roles)) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // dsn is the connection string of a gateway.
@@ -324,7 +343,7 @@ func (l *lab) dsn() string {
 	for _, n := range l.nodes {
 		hosts, ports = append(hosts, n.Address), append(ports, strconv.Itoa(n.Port))
 	}
-	return fmt.Sprintf("host=%s port=%s dbname=foundry sslmode=verify-full sslrootcert=%s min_protocol_version=TLSv1.3 target_session_attrs=read-write",
+	return fmt.Sprintf("host=%s port=%s dbname=foundry sslmode=verify-full sslrootcert=%s target_session_attrs=read-write",
 		strings.Join(hosts, ","), strings.Join(ports, ","), filepath.Join(l.nodes[0].Dir, patroni.FileAuthority))
 }
 

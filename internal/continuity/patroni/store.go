@@ -61,6 +61,17 @@ func (s *Store) Picture(ctx context.Context) (p Picture, err error) {
 	for _, kv := range r.Kvs {
 		p.take(strings.TrimPrefix(string(kv.Key), base), kv)
 	}
+	p.settle()
+	if p.Lease != 0 {
+		if ttl, err := s.Client.TimeToLive(ctx, clientv3.LeaseID(p.Lease)); err == nil && ttl.TTL > 0 {
+			p.Left = time.Duration(ttl.TTL) * time.Second
+		}
+	}
+	return p, nil
+}
+
+// settle says of each member which role it has.
+func (p *Picture) settle() {
 	for i := range p.Members {
 		m := &p.Members[i]
 		m.Role = Replica
@@ -72,12 +83,6 @@ func (s *Store) Picture(ctx context.Context) (p Picture, err error) {
 		}
 	}
 	slices.SortFunc(p.Members, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
-	if p.Lease != 0 {
-		if ttl, err := s.Client.TimeToLive(ctx, clientv3.LeaseID(p.Lease)); err == nil && ttl.TTL > 0 {
-			p.Left = time.Duration(ttl.TTL) * time.Second
-		}
-	}
-	return p, nil
 }
 
 // take reads one key. A value that cannot be read counts as absent: it is

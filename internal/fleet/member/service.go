@@ -133,6 +133,10 @@ func (m *Member) Issue(ctx context.Context, by string, s Service, public crypto.
 	return certPEM(c), m.tls.authority.pem, nil
 }
 
+// Note enters something into the fleet's list that was done beside it, so that
+// it comes into the audit log from any node, and without the database.
+func (m *Member) Note(ctx context.Context, a Act) { m.act(ctx, a) }
+
 // CanIssue says whether this node holds the key of the fleet's authority.
 func (m *Member) CanIssue() bool { return m.tls.authority.key != nil }
 
