@@ -33,7 +33,7 @@ recovery:
       - {name: think, kind: decide}
       - {name: stop, kind: fence, node: old}
       - {name: agree, kind: approve}
-      - {name: look, kind: validate, takes: 3s}
+      - {name: look, kind: validate, takes: 6s}
 `
 
 // A recovery on a real node is carried through by the forms of its console, and

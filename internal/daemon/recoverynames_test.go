@@ -39,7 +39,7 @@ recovery:
     functions: [web]
     onto: [one]
     steps:
-      - {name: look, kind: validate, takes: 3s}
+      - {name: look, kind: validate, takes: 6s}
       - {name: names, kind: dns}
 `
 
