@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +42,7 @@ func forms(text string) [][]byte {
 
 // lying lists which of the secrets lie in the files below a directory.
 func lying(dir string, secrets map[string][][]byte) (list []string, read int) {
+	all := newSearch(secrets)
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil // files of the database come and go
@@ -50,16 +52,64 @@ func lying(dir string, secrets map[string][][]byte) (list []string, read int) {
 			return nil
 		}
 		read++
-		for name, all := range secrets {
-			for _, form := range all {
-				if bytes.Contains(body, form) {
-					list = append(list, name+" in "+strings.TrimPrefix(path, dir))
-				}
-			}
+		for _, name := range all.in(body) {
+			list = append(list, name+" in "+strings.TrimPrefix(path, dir))
 		}
 		return nil
 	})
 	return list, read
+}
+
+// search finds hundreds of texts in one pass: most places begin none of them.
+type search struct {
+	begins [1 << 16]bool // by the first two bytes
+	forms  map[[4]byte][]form
+	short  []form
+}
+
+type form struct {
+	name string
+	text []byte
+}
+
+func newSearch(secrets map[string][][]byte) *search {
+	s := &search{forms: map[[4]byte][]form{}}
+	for name, all := range secrets {
+		for _, text := range all {
+			if len(text) < 4 {
+				s.short = append(s.short, form{name, text})
+				continue
+			}
+			s.begins[uint(text[0])<<8|uint(text[1])] = true
+			s.forms[[4]byte(text)] = append(s.forms[[4]byte(text)], form{name, text})
+		}
+	}
+	return s
+}
+
+// in names what is in a text, each once.
+func (s *search) in(body []byte) (names []string) {
+	found := func(f form) {
+		if !slices.Contains(names, f.name) {
+			names = append(names, f.name)
+		}
+	}
+	for _, f := range s.short {
+		if bytes.Contains(body, f.text) {
+			found(f)
+		}
+	}
+	for i := 0; i+4 <= len(body); i++ {
+		if !s.begins[uint(body[i])<<8|uint(body[i+1])] {
+			continue
+		}
+		for _, f := range s.forms[[4]byte(body[i:])] {
+			if bytes.HasPrefix(body[i:], f.text) {
+				found(f)
+			}
+		}
+	}
+	return names
 }
 
 func TestASecretIsFoundInEveryFormAFileMayHaveIt(t *testing.T) {
