@@ -137,7 +137,7 @@ func (o *postOffice) serve(c net.Conn) {
 	}
 }
 
-const telling = `version: 1
+const mailing = `version: 1
 organisation: {name: Demo, owner: anna, country: FI}
 people: [{name: anna}]
 nodes: [{name: one, roles: [fleet]}]
@@ -207,7 +207,7 @@ func TestARecoverysNoticeOutlivesItsMailServerAndItsSender(t *testing.T) {
 	t.Parallel()
 	o, w := newPostOffice(t), stopped()
 	p, c := mailed(t, o, w)
-	p.goesBy(telling)
+	p.goesBy(mailing)
 	id := p.opens(incident.Begin{Nodes: []string{"one"}, Functions: []string{"web"}, Clients: []string{"acme"}})
 	fields := map[string]string{"nature": "an outage", "data-affected": "none", "remediation": "it is recovered", "contact": "anna"}
 	p.writes(id, incident.KindNotice, &incident.Notice{ID: "n1", Step: incident.Drafted, Audience: incident.ToClient, To: "acme", Fields: fields})
@@ -286,7 +286,7 @@ func TestARecoverysClockOfTheRegulatorIsMovedByNoClockOfANode(t *testing.T) {
 	o, w := newPostOffice(t), &wall{}
 	o.opens()
 	p, c := mailed(t, o, w)
-	p.goesBy(telling)
+	p.goesBy(mailing)
 	id := p.opens(incident.Begin{Title: "An intruder", Category: incident.Security, Nodes: []string{"one"}})
 	aware := p.clock()
 	p.writes(id, incident.KindAssessment, &incident.Assessment{Personal: true, Controller: true, Risk: incident.RiskLikely, Regimes: []string{"UK"}, Aware: aware, Words: "Addresses of clients' staff."})
