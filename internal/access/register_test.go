@@ -32,7 +32,7 @@ type office struct {
 func newOffice(t testing.TB) *office {
 	t.Helper()
 	o := &office{house: newHouse(t), use: map[string]time.Time{}}
-	logins := []string{"foundry_bootstrap"}
+	logins := []string{"foundry_bootstrap", string(db.Countersigner)}
 	for _, role := range db.Roles {
 		logins = append(logins, string(role))
 	}

@@ -53,7 +53,7 @@ func (d *Daemon) databaseLogins() []string {
 		logins = append(logins, string(role))
 	}
 	if d.cluster.Load() != nil {
-		logins = append(logins, "foundry_bootstrap")
+		logins = append(logins, "foundry_bootstrap", string(db.Countersigner))
 	}
 	return logins
 }
