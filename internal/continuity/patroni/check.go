@@ -73,6 +73,9 @@ func words(p *Picture, findings []Finding) string {
 		}
 	}
 	if len(bad) > 0 {
+		if p.Leader != "" {
+			bad = append([]string{fmt.Sprintf("%s leads on timeline %d.", p.Leader, p.Timeline)}, bad...)
+		}
 		return strings.Join(bad, " ")
 	}
 	return fmt.Sprintf("%s leads on timeline %d; %s has all that was acknowledged.", p.Leader, p.Timeline, strings.Join(p.Standbys, ", "))
