@@ -108,4 +108,9 @@ func TestKeySettingsThatContradictThemselvesAreRefused(t *testing.T) {
 	}
 }
 
-func codeOf(err error) string { return problem.From(err).Code }
+func codeOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return problem.From(err).Code
+}
