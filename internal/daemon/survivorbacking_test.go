@@ -81,8 +81,10 @@ func TestBackupsAreLookedAtRarelyWhereAllIsWellAndSoonWhereNot(t *testing.T) {
 	due(29*time.Minute, "")
 	held["two"] = "c" // it has left something else
 	due(0, "two")
-	if !look("two", "c", "") || !look("two", "c", "") {
-		t.Error("what was found again is not told, and would be held to be old")
+	for range 2 {
+		if !look("two", "c", "") {
+			t.Error("what was found again is not told, and would be held to be old")
+		}
 	}
 	delete(held, "one")
 	due(0, "")
