@@ -4,10 +4,12 @@ package faults
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/missionopsai/foundry/internal/daemon"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/incident"
+	"github.com/missionopsai/foundry/internal/outage"
 )
 
 const outagePlan = `version: 1
@@ -100,6 +103,11 @@ func TestOperatorsSignInOnSurvivorsWhileTheDatabaseIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	all[0].say("plan", "submit", plan, "--note", "The first.")
+	var revisions []struct{ ID string }
+	if text := all[0].say("plan", "revisions", "--json"); json.Unmarshal([]byte(text), &revisions) != nil || len(revisions) != 1 {
+		t.Fatal(text)
+	}
+	all[0].say("plan", "approve", revisions[0].ID, "--reason", "Agreed.")
 	for _, p := range all {
 		await(t, p.name+" to have the plan", func() (bool, string) {
 			s := p.run("recovery", "plans")
@@ -145,8 +153,8 @@ func TestOperatorsSignInOnSurvivorsWhileTheDatabaseIsDown(t *testing.T) {
 	if status, text := nodes[2].over("", "POST", "/signin/factor", map[string]any{"ceremony": replay.Ceremony, "factor": "totp", "code": code}, nil); status != http.StatusUnauthorized || !strings.Contains(text, "code-wrong") {
 		t.Errorf("a code that was used on another node: %d %s", status, text)
 	}
-	if status, text := anna.ask("GET", "/people", nil, nil); status != http.StatusForbidden || !strings.Contains(text, "session-away") {
-		t.Errorf("the list of people: %d %s", status, text)
+	if status, text := anna.ask("GET", "/organisations", nil, nil); status != http.StatusForbidden || !strings.Contains(text, "session-away") {
+		t.Errorf("the organisations: %d %s", status, text)
 	}
 	var me struct{ Roles []string }
 	anna.must(t, "GET", "/session", nil, &me)
@@ -158,7 +166,8 @@ func TestOperatorsSignInOnSurvivorsWhileTheDatabaseIsDown(t *testing.T) {
 	anna.must(t, "POST", "/incidents", map[string]any{"title": "The database is down", "mode": "real", "nodes": []string{"gate-1"}}, &opened)
 	anna.n = nodes[2] // any node that is left
 	var run recovery.Shown
-	anna.must(t, "POST", "/recoveries", map[string]any{"plan": "back", "incident": opened.State.ID, "lost": []string{"gate-1"}, "words": "Nobody answers."}, &run)
+	// Somebody else asks for it: nobody approves their own recovery alone.
+	anna.n.must("POST", "/recoveries", map[string]any{"plan": "back", "incident": opened.State.ID, "lost": []string{"gate-1"}, "words": "Nobody answers."}, &run)
 	approved := func(s recovery.Shown) bool {
 		return slices.ContainsFunc(s.Steps[0].Said, func(one recovery.Saying) bool { return one.Person == "anna" && one.What == recovery.SaidApprove })
 	}
@@ -211,5 +220,12 @@ func (s *somebody) signInAway(t *testing.T) (code string) {
 		cmd.Stdout, cmd.Stderr = &text, &text
 		return cmd.Run() == nil, text.String()
 	})
+	kept, err := os.ReadFile(filepath.Join(home, "foundry", "sessions.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.token = regexp.MustCompile(outage.TokenPrefix + "[a-z0-9]+").FindString(string(kept)); s.token == "" {
+		t.Fatal("the command line kept no session of an outage")
+	}
 	return code
 }
