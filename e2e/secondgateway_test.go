@@ -44,7 +44,7 @@ func TestASecondGatewayGetsItsKeysWithItsPlaceInTheFleet(t *testing.T) {
 	}
 	start(t, configured(one, "one"), one, nil)
 	k := one.key(t, one.org(t, anywhere()), nil)
-	err := fleet.PublishPlan(t.Context(), one.d.Member().Store(), "sha256:1", "1", time.Now(), []byte(oneTakesOverFromTheOther))
+	err := fleet.PublishPlan(t.Context(), one.d.Member().Store(), "sha256:1", "1", time.Now(), []byte(oneTakesOverFromTheOther), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,9 @@ func TestTheConsoleWorksWithTheDatabaseAway(t *testing.T) {
 			t.Errorf("%s answers %d without %q", path, status, want)
 		}
 	}
+	if status, body := v.get(t, "/console/exercises"); status != http.StatusOK || !strings.Contains(body, "The database is away, and exercises are kept in it.") {
+		t.Errorf("the exercises answer %d", status)
+	}
 	for _, path := range []string{"/console/requests", "/console/usage", "/console/transfers", "/console/transfers.csv", "/console/refusals", "/console/audit"} {
 		status, header, body := v.do(t, http.MethodGet, path, "")
 		if status != http.StatusServiceUnavailable || !strings.Contains(body, "Requests go on being answered from memory") || header.Get("Retry-After") == "" {

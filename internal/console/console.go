@@ -21,6 +21,7 @@ import (
 	"github.com/missionopsai/foundry/internal/access/policy"
 	"github.com/missionopsai/foundry/internal/audit"
 	"github.com/missionopsai/foundry/internal/backup"
+	exercises "github.com/missionopsai/foundry/internal/continuity/exercise"
 	"github.com/missionopsai/foundry/internal/continuity/recovery"
 	"github.com/missionopsai/foundry/internal/db"
 	"github.com/missionopsai/foundry/internal/evidence"
@@ -61,8 +62,9 @@ type Options struct {
 	Fleet    *Fleet // nil: this node belongs to no fleet
 
 	Incidents  *incident.Window // nil: this node keeps none
-	Recoveries *recovery.Desk   // nil: this node carries none out
-	Door       *outage.Door     // nil: without the database nobody signs in here
+	Exercises  *exercises.Archive
+	Recoveries *recovery.Desk // nil: this node carries none out
+	Door       *outage.Door   // nil: without the database nobody signs in here
 
 	// Canary plants a canary and searches every place where it must not be.
 	Canary func(context.Context, principal.Principal) (keys.CanaryReport, error)

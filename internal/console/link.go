@@ -106,7 +106,7 @@ var menu = []struct {
 	group  string
 	places []place
 }{
-	{"Command", []place{{"Overview", toOverview, "overview.read", false}, {"Command", toCommand, "incident.read", false}, {"Incidents", toIncidents, "incident.read", false}, {"Fleet", toFleet, "fleet.read", false}, {"Backups and recovery", toBackups, "backup.read", false}, {"Emergency kit", toKit, "break-glass.read", false}, {"Continuity plan", toPlan, "plan.read", false}, {"Requests", toRequests, "request.list", false}, {"Providers and models", toProviders, "provider.list", true}}},
+	{"Command", []place{{"Overview", toOverview, "overview.read", false}, {"Command", toCommand, "incident.read", false}, {"Incidents", toIncidents, "incident.read", false}, {"Fleet", toFleet, "fleet.read", false}, {"Backups and recovery", toBackups, "backup.read", false}, {"Emergency kit", toKit, "break-glass.read", false}, {"Continuity plan", toPlan, "plan.read", false}, {"Exercises", toExercises, "exercise.read", false}, {"Requests", toRequests, "request.list", false}, {"Providers and models", toProviders, "provider.list", true}}},
 	{"Canvas", []place{{"Playground", toPlayground, "playground.use", false}}},
 	{"Foundry", []place{{"Organisations and keys", toOrganisations, "organisation.list", false}, {"People and roles", toPeople, "person.list", false}, {"Staff access", toGrants, "grant.list", false}, {"Encryption", toEncryption, "keys.status", false}, {"Usage and cost", toUsage, "usage.read", false}}},
 	{"Assurance", []place{{"Where may it go?", toExplain, "route.explain", false}, {"Transfer register", toTransfers, "transfer.list", false}, {"Refusals", toRefusals, "refusal.list", false}, {"Access register", toRegister, "register.read", false},

@@ -66,6 +66,7 @@ func (c *Console) Routes() []Route {
 	r = append(r, c.commandRoutes()...)
 	r = append(r, c.incidentRoutes()...)
 	r = append(r, c.recoveryRoutes()...)
+	r = append(r, c.exerciseRoutes()...)
 	r = append(r, c.outboxRoutes()...)
 	r = append(r, c.holdRoutes()...)
 	r = append(r, c.nodeKeyRoutes()...)

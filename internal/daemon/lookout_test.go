@@ -128,7 +128,7 @@ func tell(t *testing.T, d *Daemon, text string) {
 	t.Helper()
 	var err error
 	membertest.Await(t, "the fleet takes a plan", func(ctx context.Context) bool {
-		err = fleet.PublishPlan(ctx, d.Member().Store(), "sha256:"+uuid.NewString(), uuid.NewString(), time.Now(), []byte(text))
+		err = fleet.PublishPlan(ctx, d.Member().Store(), "sha256:"+uuid.NewString(), uuid.NewString(), time.Now(), []byte(text), nil)
 		return err == nil
 	})
 }

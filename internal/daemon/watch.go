@@ -308,7 +308,7 @@ func (d *Daemon) tellPlan(ctx context.Context) error {
 	if err != nil || r == nil {
 		return err
 	}
-	return fleet.PublishPlan(ctx, d.Member().Store(), r.Hash, r.ID.String(), *r.Since, []byte(r.Text))
+	return fleet.PublishPlan(ctx, d.Member().Store(), r.Hash, r.ID.String(), *r.Since, []byte(r.Text), r.Books)
 }
 
 // leaveForSurvivors seals what survivors of this node need to those whom the

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,36 +30,67 @@ type InForce struct {
 	Revision string    `json:"revision"` // id
 	Since    time.Time `json:"since"`    // when it came into force
 	Packed   []byte    `json:"packed"`   // its text, by gzip
+	// Books are the texts of its runbooks by name, as JSON by gzip: a step of a
+	// recovery says at night what its runbook says, on any node. A member of an
+	// earlier version leaves them out and reads over them.
+	Books []byte `json:"runbooks,omitempty"`
 }
 
 // PublishPlan tells the fleet which plan is in force. Of two that came into
 // force one after the other the later one stays, whichever node is faster to
-// tell.
-func PublishPlan(ctx context.Context, store *member.Store, hash, revision string, since time.Time, text []byte) error {
-	var packed bytes.Buffer
-	w := gzip.NewWriter(&packed)
-	if _, err := w.Write(text); err != nil {
+// tell; books are the texts of its runbooks, by name.
+func PublishPlan(ctx context.Context, store *member.Store, hash, revision string, since time.Time, text []byte, books map[string]string) error {
+	packed, err := pack(text)
+	if err != nil {
 		return err
 	}
-	if err := w.Close(); err != nil {
-		return err
+	var packedBooks []byte
+	if len(books) > 0 {
+		body, err := json.Marshal(books)
+		if err != nil {
+			return err
+		}
+		if packedBooks, err = pack(body); err != nil {
+			return err
+		}
 	}
-	if packed.Len() > largestPlan {
-		return problem.New(problem.TooLarge, "fleet-plan-size", fmt.Sprintf("The plan in force is %d KiB when it is packed, over the %d KiB that the fleet keeps.", packed.Len()>>10, largestPlan>>10)).
-			WithMend("Nodes without a database watch by the plan before it. Move long texts from the plan into runbooks.")
+	if size := len(packed) + len(packedBooks); size > largestPlan {
+		return problem.New(problem.TooLarge, "fleet-plan-size", fmt.Sprintf("The plan in force and its runbooks are %d KiB when they are packed, over the %d KiB that the fleet keeps.", size>>10, largestPlan>>10)).
+			WithMend("Nodes without a database watch by the plan before it. Shorten the plan, or its runbooks.")
 	}
 	var held InForce
-	_, err := store.Update(ctx, planPath, &held, func() error {
-		if held.Revision == revision || held.Since.After(since) {
+	_, err = store.Update(ctx, planPath, &held, func() error {
+		same := held.Revision == revision && (len(held.Books) > 0 || len(packedBooks) == 0) // a member of an earlier version tells no runbooks
+		if same || held.Since.After(since) {
 			return errKept
 		}
-		held = InForce{Hash: hash, Revision: revision, Since: since.UTC(), Packed: packed.Bytes()}
+		held = InForce{Hash: hash, Revision: revision, Since: since.UTC(), Packed: packed, Books: packedBooks}
 		return nil
 	})
 	if errors.Is(err, errKept) {
 		return nil
 	}
 	return err
+}
+
+func pack(text []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(text); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+func unpack(packed []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, 5<<20)) // a plan is read up to 4 MiB
 }
 
 var errKept = errors.New("what is there stays")
@@ -120,20 +152,19 @@ func (p *Planned) take(e member.Entry) error {
 	if err := e.Decode(&in); err != nil {
 		return err
 	}
-	if held := p.now.Load(); held != nil && held.Revision == in.Revision {
+	if held := p.now.Load(); held != nil && held.Revision == in.Revision && len(held.Books) == len(in.Books) {
 		return nil
 	}
-	r, err := gzip.NewReader(bytes.NewReader(in.Packed))
-	if err != nil {
-		return fmt.Errorf("unpacking the plan in force: %w", err)
-	}
-	text, err := io.ReadAll(io.LimitReader(r, 5<<20)) // a plan is read up to 4 MiB
+	text, err := unpack(in.Packed)
 	if err != nil {
 		return fmt.Errorf("unpacking the plan in force: %w", err)
 	}
 	read, err := plan.Parse("fleet.yaml", text)
 	if err != nil {
 		return err // written by a newer member: what was there stays
+	}
+	if read.Books, err = booksOf(in.Books); err != nil {
+		p.log.Warn("the runbooks of the plan in force cannot be read; the plan holds without them", "error", err)
 	}
 	p.now.Store(&planned{in, read})
 	p.changed()
@@ -178,4 +209,25 @@ func (p *Planned) follow(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// booksOf reads the runbooks that came with a plan. Their steps were checked when
+// the plan was handed in.
+func booksOf(packed []byte) (map[string][]byte, error) {
+	if len(packed) == 0 {
+		return nil, nil
+	}
+	body, err := unpack(packed)
+	if err != nil {
+		return nil, err
+	}
+	var texts map[string]string
+	if err := json.Unmarshal(body, &texts); err != nil {
+		return nil, err
+	}
+	out := map[string][]byte{}
+	for name, text := range texts {
+		out[name] = []byte(text)
+	}
+	return out, nil
 }

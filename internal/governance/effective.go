@@ -6,7 +6,7 @@ import (
 	"github.com/missionopsai/foundry/internal/problem"
 )
 
-// Effective is the plan in force with its text, for the node itself, which
+// Effective is the plan in force with its text and runbooks, for the node itself, which
 // tells it to the fleet. Nil: there is none.
 func (g *Plans) Effective(ctx context.Context) (*Revision, error) {
 	r, read, err := g.stored(ctx)
@@ -16,6 +16,9 @@ func (g *Plans) Effective(ctx context.Context) (*Revision, error) {
 		}
 		return nil, err
 	}
-	r.Text = string(read.Text)
+	r.Text, r.Books = string(read.Text), map[string]string{}
+	for name, text := range read.Books {
+		r.Books[name] = string(text)
+	}
 	return &r, nil
 }

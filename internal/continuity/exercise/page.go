@@ -50,11 +50,6 @@ func Page(to io.Writer, r *Record, timelines map[string]*incident.Timeline) erro
 			}
 		}
 	}
-	start := r.Event
-	if start.IsZero() {
-		start = r.Began
-	}
-	offset := func(t time.Time) string { return signed(t.Sub(start)) }
 	link := linkFrom(r.ID)
 	links := func(list []Ref) template.HTML {
 		var out []string
@@ -68,12 +63,12 @@ func Page(to io.Writer, r *Record, timelines map[string]*incident.Timeline) erro
 		"clock":  func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"rfc":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"joined": func(list []string) string { return strings.Join(list, ", ") },
-		"offset": offset, "took": short, "title": title, "class": class, "mark": mark, "kept": kept, "keptword": keptWord, "result": resultOf, "target": target,
+		"offset": r.After, "took": short, "title": title, "class": class, "mark": mark, "kept": kept, "keptword": keptWord, "result": resultOf, "target": target,
 		"bar": bar, "ref": link, "refs": links, "verdict": verdict, "source": source, "sentence": func(says string) string { return cmp.Or(sentences[says], says) }, "at": func(l Line) string {
 			if r.Mode == scenario.Desktop {
 				return hours(l.Clock)
 			}
-			return offset(l.Began)
+			return r.After(l.Began)
 		},
 	}).Parse(reportHTML)
 	if err != nil {
@@ -87,12 +82,26 @@ func Page(to io.Writer, r *Record, timelines map[string]*incident.Timeline) erro
 		}
 		shown = append(shown, st)
 	}
-	sum := sha256.Sum256([]byte(reportCSS))
 	return page.Execute(to, map[string]any{
 		"R": r, "Timelines": shown, "Summary": r.Summary(), "Event": !r.Event.IsZero(),
 		"Style":  template.CSS(reportCSS),
-		"Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
+		"Policy": PagePolicy(),
 	})
+}
+
+// PagePolicy is the Content-Security-Policy under which a report is shown: its
+// own style, and nothing else.
+func PagePolicy() string {
+	sum := sha256.Sum256([]byte(reportCSS))
+	return "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// After says how long after the event something was, or before it.
+func (r *Record) After(t time.Time) string {
+	if r.Event.IsZero() {
+		return signed(t.Sub(r.Began))
+	}
+	return signed(t.Sub(r.Event))
 }
 
 // Summary is the whole in a few sentences that need no other knowledge.
