@@ -258,7 +258,7 @@ func (w *world) publish(ctx context.Context, text string) error {
 	}
 	for end := time.Now().Add(patience); ; pause(ctx, 200*time.Millisecond) {
 		one, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err = fleet.PublishPlan(one, d.Member().Store(), "sha256:"+uuid.NewString(), uuid.NewString(), time.Now(), []byte(text))
+		err = fleet.PublishPlan(one, d.Member().Store(), "sha256:"+uuid.NewString(), uuid.NewString(), time.Now(), []byte(text), nil)
 		cancel()
 		if err == nil || time.Now().After(end) || ctx.Err() != nil {
 			break
