@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/missionopsai/foundry/internal/daemon"
 	"github.com/missionopsai/foundry/internal/db/dbtest"
 	"github.com/missionopsai/foundry/internal/gateway/ledger"
-	"github.com/missionopsai/foundry/internal/daemon"
 	"github.com/missionopsai/foundry/internal/gateway/simulator"
 )
 

@@ -53,7 +53,7 @@ type FleetDatabase struct {
 	Own     int64     `json:"own_epoch,omitempty"` // of the data on this node; 0: it has none
 	Until   time.Time `json:"until,omitzero"`      // until when this node may run it without another answer of the fleet, by its clock
 
-	Next      string            `json:"next,omitempty"` // what to do about it; empty: nothing
+	Next      string            `json:"next,omitempty"`      // what to do about it; empty: nothing
 	Reshipped *ledger.Reshipped `json:"reshipped,omitempty"` // what the newest primary lacked of this gateway's journal
 }
 
