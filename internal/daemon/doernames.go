@@ -109,8 +109,30 @@ func unvalidated(t recovery.Task) error {
 	return nil
 }
 
+// namesPatience is how long a name server that does not answer is asked again:
+// less than checks count for, so that what moves was looked at shortly before.
+const namesPatience = 4 * time.Minute
+
 // moveNames moves names once they may move, and waits until everybody sees it.
+// A name server that does not answer is asked again for a while: nothing was
+// changed there, and nobody has to be woken for a server that restarts.
 func (d *Daemon) moveNames(ctx context.Context, t recovery.Task) (out recovery.Receipt, err error) {
+	began := time.Now() // with its monotonic part: nobody can set it
+	for {
+		out, err = d.moveNamesOnce(ctx, t)
+		if err == nil || problem.From(err).Code != "dns-unreachable" || errors.Is(err, recovery.ErrIndeterminate) || time.Since(began) >= d.config.Continuity.DNS.Patience.Or(namesPatience) {
+			return out, err
+		}
+		t.Progress(order.Progress{Words: "trying again: " + problem.From(err).Detail})
+		select {
+		case <-ctx.Done():
+			return out, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (d *Daemon) moveNamesOnce(ctx context.Context, t recovery.Task) (out recovery.Receipt, err error) {
 	if err := unvalidated(t); err != nil {
 		return out, err
 	}

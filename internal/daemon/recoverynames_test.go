@@ -182,7 +182,7 @@ func (p *process) door() (address string, open func()) {
 }
 
 // movingNames is a process that may change a zone, which is behind between.
-func movingNames(t *testing.T) (p *process, b *between, key string) {
+func movingNames(t *testing.T, patience time.Duration) (p *process, b *between, key string) {
 	t.Helper()
 	b = standBetween(t)
 	b.byDatagram(t)
@@ -190,7 +190,7 @@ func movingNames(t *testing.T) (p *process, b *between, key string) {
 	c := inFleet(t, "one")
 	at := b.Addr().String()
 	c.Continuity = ContinuityConfig{DNS: DNSConfig{Zones: []ZoneConfig{{Name: "example.eu", Provider: "rfc2136", Server: at, KeyName: "mover", Key: config.Secret{File: key}, Authorities: []string{at}}},
-		Addresses: map[string][]string{"one": {"198.51.100.1"}}, Visible: config.Duration(time.Minute)}}
+		Addresses: map[string][]string{"one": {"198.51.100.1"}}, Visible: config.Duration(time.Minute), Patience: config.Duration(patience)}}
 	writeKey(t, key, base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	return operated(t, c, &wall{}), b, key
 }
@@ -214,7 +214,7 @@ func TestARecoveryMovesNoNameWhileItsValidationFailsAndNobodyWavesItThrough(t *t
 		t.Skip("starts a process and waits for probes")
 	}
 	t.Parallel()
-	p, b, key := movingNames(t)
+	p, b, key := movingNames(t, time.Nanosecond)
 	k := dnstest.Start(t)
 	writeKey(t, key, secretOf(t, k))
 	var updates atomic.Int64
@@ -279,6 +279,40 @@ func secretOf(t *testing.T, k *dnstest.Knot) string {
 	return strings.TrimSpace(string(text))
 }
 
+func TestAStepAsksANameServerThatDoesNotAnswerUntilItDoes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a process")
+	}
+	t.Parallel()
+	p, b, key := movingNames(t, 0)
+	door, open := p.door()
+	open()
+	p.goesBy(fmt.Sprintf(moving, door))
+	k := dnstest.Start(t)
+	writeKey(t, key, secretOf(t, k))
+	b.set(func(bool, []byte) []byte { return nil })
+	r := p.starts(p.opens(incident.Begin{Title: "away", Nodes: []string{"old"}, Functions: []string{"web"}}), "move")
+	p.goesOn(r.ID, "look")
+	p.until(r.ID, "the step asks again", func(r recovery.Shown) bool {
+		return slices.ContainsFunc(r.Steps, func(s recovery.StepState) bool {
+			return s.Name == "names" && s.State == recovery.Running && s.Progress != nil && strings.HasPrefix(s.Progress.Words, "trying again: ")
+		})
+	})
+	if got := k.Values("api.example.eu", "A"); got != before {
+		t.Errorf("the name is at %s", got)
+	}
+	b.set(func(_ bool, ask []byte) []byte { return passOn(k.Addr, ask) })
+	end := p.until(r.ID, "the run has ended", func(r recovery.Shown) bool { return !r.Ended.IsZero() })
+	if end.Outcome != "done" || k.Values("api.example.eu", "A") != after {
+		t.Errorf("%s, and the name is at %s", end.Outcome, k.Values("api.example.eu", "A"))
+	}
+	for _, s := range end.Steps {
+		if s.Name == "names" && (s.Attempt != 1 || len(s.Said) > 0) {
+			t.Errorf("somebody was needed: %+v", s)
+		}
+	}
+}
+
 // In whatever way the name servers refuse, the step says so, nothing has moved
 // that is said not to have, and it goes on when they agree.
 func TestARecoveryWhoseNameServersRefuseSaysSoAndGoesOnWhenTheyAgree(t *testing.T) {
@@ -286,7 +320,7 @@ func TestARecoveryWhoseNameServersRefuseSaysSoAndGoesOnWhenTheyAgree(t *testing.
 		t.Skip("starts a process and waits for servers that do not answer")
 	}
 	t.Parallel()
-	p, b, key := movingNames(t)
+	p, b, key := movingNames(t, time.Nanosecond)
 	door, open := p.door()
 	open()
 	p.goesBy(fmt.Sprintf(moving, door))

@@ -29,6 +29,7 @@ type DNSConfig struct {
 	Resolvers []string            `yaml:"resolvers,omitempty" json:"resolvers,omitempty" jsonschema:"description=Resolvers\\, host:port\\, that are asked besides the zones' own servers what clients see."`
 	TTL       config.Duration     `yaml:"ttl,omitempty" json:"ttl,omitzero" jsonschema:"type=string,description=Of names whose function has no dns_ttl in the plan. Default 1m."`
 	Visible   config.Duration     `yaml:"visible,omitempty" json:"visible,omitzero" jsonschema:"type=string,description=How long it is waited until every server of a zone says the new. Default 2m."`
+	Patience  config.Duration     `yaml:"patience,omitempty" json:"patience,omitzero" jsonschema:"type=string,description=How long a step goes on asking a name server that does not answer\\, before somebody is needed. At most 5m\\, as long as checks count. Default 4m."`
 }
 
 // ZoneConfig is a zone that a recovery may change.
@@ -87,6 +88,9 @@ func (c DNSConfig) check() error {
 	}
 	if c.TTL != 0 && (time.Duration(c.TTL) < time.Second || time.Duration(c.TTL) > 24*time.Hour) {
 		return problem.New(problem.Invalid, "dns-ttl", "Names that a recovery moves are kept by others between 1s and 24h.").WithField("continuity.dns.ttl")
+	}
+	if time.Duration(c.Patience) > 5*time.Minute {
+		return problem.New(problem.Invalid, "dns-patience", "After five minutes the checks of a recovery count no more, and names may not move by them.").WithField("continuity.dns.patience").WithMend("Write 5m or less.")
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // them every timeline that they refer to.
 func (r *runner) finish() error {
 	r.rec.Judge()
-	r.act("ended", "", string(r.rec.Outcome)+": "+r.rec.Words, nil)
+	r.act("ended", "", string(r.rec.Outcome)+": "+r.rec.Words, map[string]string{exercise.FactRecord: r.rec.Digest()})
 	own := r.log.Timeline()
 	timelines := map[string]*incident.Timeline{r.rec.ID: own}
 	r.rec.Timelines = append(r.rec.Timelines, exercise.Source{ID: r.rec.ID, Title: "What the exercise did and saw", Entries: own.State.Head.N, Head: own.State.Head.Hash, File: r.rec.ID + ".timeline"})
