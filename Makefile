@@ -41,8 +41,9 @@ test-race: setup-test ## the tests of the concurrent packages under the race det
 test-faults: setup-test build ## kill, fill, cut and stop things; FAULTS=-short for the short pass
 	$(GOTEST) --packages=./e2e/faults/... -- $(LEAN) -tags faults $(FAULTS) -parallel 3 -timeout 60m
 ifeq ($(filter -short,$(FAULTS)),)
-	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict ./internal/fleet/member ./internal/backup/restic' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
-	$(GOTEST) --packages=./internal/daemon -- $(LEAN) -tags faults -parallel 8 -timeout 30m -run 'ConfirmedLoss|TestARecovery'
+	$(GOTEST) --packages='./internal/fleet ./internal/fleet/verdict ./internal/fleet/member ./internal/backup/restic ./internal/continuity/patroni' -- $(LEAN) -tags faults $(FAULTS) -timeout 60m
+	$(GOTEST) --packages=./internal/daemon -- $(LEAN) -tags faults -parallel 8 -timeout 30m -run 'ConfirmedLoss|TestARecovery|TestAStepAsks'
+	$(GOTEST) --packages=./internal/db -- $(LEAN) -tags faults -timeout 30m -run WhoNamesSeveral
 endif
 	$(GOTEST) --packages=./internal/backup/pgbackrest -- $(LEAN) -tags faults $(FAULTS) -timeout 60m $(if $(filter -short,$(FAULTS)),-run Conformance)
 
