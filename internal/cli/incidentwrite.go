@@ -277,7 +277,8 @@ func (a *app) incidentQuarantine() *cobra.Command {
 	var at, until, how string
 	c := &cobra.Command{
 		Use: "quarantine ID NODE STEP", Short: "Record that a node is to be cut off, is, or is no longer: asked, done, lifted", Args: exactly("ID", "NODE", "STEP"),
-		Example: "  foundry incident quarantine latest node-2 asked\n  foundry incident quarantine latest node-2 done --how 'nft table quarantine' --until 2026-11-24T09:00:00Z",
+		Long:    "What a recovery's step isolate has cut off opens itself once it is recorded as lifted.\nBefore that it has to be captured or contained, and lift-quarantine decided about the\nnode and approved.",
+		Example: "  foundry incident quarantine latest node-2 asked\n  foundry incident quarantine latest node-2 done --how 'nft table quarantine' --until 2026-11-24T09:00:00Z\n  foundry incident decide latest lift-quarantine 'Installed anew from a clean image.' --target node-2\n  foundry incident quarantine latest node-2 lifted --how 'installed anew'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body := map[string]any{"node": args[1], "step": args[2], "how": how}
 			if err := instants(body, map[string][2]string{"at": {"at", at}, "until": {"until", until}}); err != nil {

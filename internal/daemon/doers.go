@@ -58,6 +58,11 @@ func (d *Daemon) makeWorld(context.Context) (err error) {
 // and providers that are taken out of use.
 func (d *Daemon) runWorld(ctx context.Context) {
 	d.running.Go(func() { d.machine.Tend(ctx, tendEvery) })
+	if d.Member() != nil {
+		d.running.Go(func() {
+			repeat(ctx, 5*time.Second, nil, "whether this machine may be opened again is not known", d.openAgain, d)
+		})
+	}
 	if d.gateway != nil && d.Member() != nil {
 		d.running.Go(func() { d.followRouting(ctx) })
 	}

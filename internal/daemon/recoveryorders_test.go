@@ -51,6 +51,38 @@ func program(t *testing.T, text string) string {
 	return path
 }
 
+// opensAgain has the node's quarantine lifted, which takes a decision of its own.
+func (p *process) opensAgain(t *testing.T, id string) {
+	t.Helper()
+	lift := &incident.Quarantine{Node: "one", Step: "lifted", At: time.Now(), How: "installed anew"}
+	if _, _, err := p.book.Append(t.Context(), p.who, id, lift); codeOf(err) != "incident-quarantine-undecided" {
+		t.Errorf("it was lifted though nobody had decided so: %v", err)
+	}
+	e, _, err := p.book.Append(t.Context(), p.who, id, &incident.Decision{About: "lift-quarantine", Target: "one", Words: "Installed anew from a clean image."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.book.Append(t.Context(), p.who, id, lift); codeOf(err) != "incident-quarantine-undecided" {
+		t.Errorf("it was lifted though nobody had approved it: %v", err)
+	}
+	if _, _, err := p.book.Append(t.Context(), p.who, id, &incident.Approval{Of: e.N, Approve: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, cut, _ := p.machine.Quarantined(); !cut {
+		t.Error("it opened itself before it was told")
+	}
+	if _, _, err := p.book.Append(t.Context(), p.who, id, lift); err != nil {
+		t.Fatal(err)
+	}
+	membertest.Await(t, "the node has opened itself", func(context.Context) bool {
+		_, cut, err := p.machine.Quarantined()
+		return err == nil && !cut
+	})
+	membertest.Await(t, "that it did is in the timeline", func(context.Context) bool {
+		return slices.ContainsFunc(p.acts(id), func(a string) bool { return strings.HasPrefix(a, actOpened) })
+	})
+}
+
 // Each act on a node goes from the leader's desk by the fleet's store to the
 // node's own process, which does what its configuration allows and nothing else.
 func TestARecoverysOrdersAreCarriedOutByTheNodeItselfAsItsConfigurationAllows(t *testing.T) {
@@ -64,7 +96,7 @@ func TestARecoverysOrdersAreCarriedOutByTheNodeItselfAsItsConfigurationAllows(t 
 		t.Fatal(err)
 	}
 	// A simulator of nft, which enforces nothing: this machine is not cut off.
-	nft := program(t, `if [ "$1" = -f ]; then cat >> "`+rules+`"; else
+	nft := program(t, `if [ "$1" = -f ]; then cat > "`+rules+`.new"; if grep -q '^delete table' "`+rules+`.new" && ! grep -q chain "`+rules+`.new"; then rm -f "`+rules+`"; else cat "`+rules+`.new" >> "`+rules+`"; fi; else
 c='{"chain":{"family":"inet","table":"foundry_quarantine","name":"x","hook":"%s","policy":"drop"}}'
 if [ -e "`+rules+`" ]; then printf '{"nftables":['"$c,$c,$c"']}' input output forward; else printf '{"nftables":[]}'; fi
 fi
@@ -126,6 +158,7 @@ fi
 		t.Errorf("kept is %+v, cut off %+v", kept, s.Isolated)
 	}
 	p.proven(contain)
+	p.opensAgain(t, id)
 	p.until(clean.ID, "the interlock opens, and it waits for whom the plan names", func(r recovery.Shown) bool {
 		n := stepOf(r, "wipe").Need
 		return n != nil && n.What == recovery.NeedApprove && slices.Equal(n.Who, []string{"anna"})

@@ -28,9 +28,12 @@ type Decided struct {
 	Approved bool      `json:"approved"`
 }
 
+// liftQuarantine is the decision that a node may be opened again.
+const liftQuarantine = "lift-quarantine"
+
 // gated are the decisions that open a gate: they need approval. Any other is
 // a record of what was decided, and stands by itself.
-var gated = []string{"restore", "restore-before-cause", "wipe", "lift-hold", "no-isolation", "no-notice", "no-plan-change", "close", "unfounded", "notice"}
+var gated = []string{"restore", "restore-before-cause", "wipe", "lift-hold", "no-isolation", "no-notice", "no-plan-change", "close", "unfounded", "notice", liftQuarantine}
 
 func (*Decision) kind() Kind { return KindDecision }
 
@@ -104,6 +107,17 @@ func (s *State) decided(entry int) *Decided {
 		}
 	}
 	return nil
+}
+
+// approvedSince says whether a decision about something stands that was made
+// after a moment.
+func (s *State) approvedSince(about, target string, since time.Time) bool {
+	for i := len(s.Decisions) - 1; i >= 0; i-- {
+		if d := &s.Decisions[i]; d.About == about && d.Target == target {
+			return d.Approved && !d.At.Before(since)
+		}
+	}
+	return false
 }
 
 // Approved says whether the last decision about something stands.

@@ -137,6 +137,12 @@ func (b *Quarantine) check(s *State, _ string, at time.Time) error {
 		if s.secure() && s.MayDestroy(b.Node) != nil && s.Known(clock.Contained, "") == nil {
 			return refuse("incident-quarantine-early", "It is neither captured nor contained: what is in there could go on.", "Capture it, or record the containment and what shows it.")
 		}
+		for _, q := range s.Isolated { // one that was cut off by hand is opened by hand, and decided about all the same
+			if q.Node == b.Node && q.Step == "done" && !s.approvedSince(liftQuarantine, b.Node, q.At) {
+				return refuse("incident-quarantine-undecided", b.Node+" is cut off, and nobody has decided since that it may be opened again.",
+					"Decide about "+liftQuarantine+" with --target "+b.Node+", and have that approved as the plan asks.")
+			}
+		}
 	default:
 		return invalid("step", fmt.Sprintf("There is no step %q.", b.Step), "Use asked, done or lifted.")
 	}
