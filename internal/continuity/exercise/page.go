@@ -170,7 +170,12 @@ var marks = map[Outcome][2]string{Passed: {"✓", "ok"}, Missed: {"▲", "warn"}
 func mark(o Outcome) string  { return marks[o][0] }
 func class(o Outcome) string { return marks[o][1] }
 
-func title(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
+func title(name string) string {
+	if name == "dns" {
+		return "DNS"
+	}
+	return strings.ToUpper(name[:1]) + name[1:]
+}
 
 func kept(m Measure) string {
 	switch {
