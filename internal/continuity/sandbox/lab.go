@@ -84,6 +84,12 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 	if l.net, err = newNetwork(len(f.Nodes)); err != nil {
 		return l, err
 	}
+	if !l.net.spaces {
+		if cuts(o.Scenario) {
+			return l, problem.New(problem.Unavailable, errNoSpaces.Code, "This scenario cuts networks, and networks of their own cannot be made: "+l.net.why+".").WithMend(errNoSpaces.Mend)
+		}
+		say("All nodes share this machine's loopback, and nothing can be cut: " + l.net.why + ".")
+	}
 	for i, n := range f.Nodes {
 		made := newNode(l, i+1, n)
 		if err := errors.Join(os.MkdirAll(made.dir, 0o711), os.Chmod(made.dir, 0o711)); err != nil {
@@ -110,6 +116,16 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 		}
 	}
 	return l, l.armed(ctx, say)
+}
+
+// cuts says whether a scenario takes networks away.
+func cuts(s *scenario.Scenario) bool {
+	for _, step := range s.Sandbox {
+		if slices.ContainsFunc(step.Do, func(a scenario.Act) bool { return a.Verb == "cut" || a.Verb == "isolate" }) {
+			return true
+		}
+	}
+	return false
 }
 
 // armed waits until the node that is to take over holds what that takes: keys,

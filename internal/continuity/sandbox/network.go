@@ -22,6 +22,7 @@ type network struct {
 	prefix string // of all addresses: "10.213.7."
 	size   int
 	spaces bool
+	why    string // there are no spaces
 
 	mu  sync.Mutex
 	cut map[[2]int]bool // from, to
@@ -30,20 +31,29 @@ type network struct {
 // newNetwork makes machines 1 to size. Machine 0 is this one.
 func newNetwork(size int) (*network, error) {
 	n := &network{id: fmt.Sprintf("fdy%d", rand.N(100000)), size: size, cut: map[[2]int]bool{}}
-	if os.Geteuid() != 0 {
-		n.prefix = fmt.Sprintf("127.%d.%d.", 100+rand.N(100), rand.N(250))
-		return n, nil
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
+	switch {
+	case os.Geteuid() != 0:
+		return n.onLoopback("this is not root"), nil
+	case !installed("ip"):
 		return nil, problem.New(problem.Unavailable, "sandbox-network", "The program ip is missing, which makes the network of a sandbox.").WithMend("Install iproute2.")
 	}
 	n.spaces, n.prefix = true, fmt.Sprintf("10.%d.%d.", 200+rand.N(50), rand.N(250))
-	if err := n.build(); err != nil {
+	if err := n.build(); err != nil { // root of a container often may not
 		n.close()
-		return nil, problem.New(problem.Unavailable, "sandbox-network", "The network of the sandbox cannot be made: "+err.Error()+".").
-			WithMend("Run it as a user without privileges: then nothing can be cut, and the rest works.")
+		return n.onLoopback(err.Error()), nil
 	}
 	return n, nil
+}
+
+func installed(program string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil
+}
+
+// onLoopback makes all machines addresses of this one.
+func (n *network) onLoopback(why string) *network {
+	n.spaces, n.why, n.prefix = false, why, fmt.Sprintf("127.%d.%d.", 100+rand.N(100), rand.N(250))
+	return n
 }
 
 func (n *network) build() error {
