@@ -204,7 +204,7 @@ func TestTheConfigurationOfANode(t *testing.T) {
 	if a["superuser"]["password"] != "" || a["replication"]["sslmode"] != "verify-full" || a["rewind"]["sslmode"] != "verify-full" || a["rewind"]["password"] != n.Secrets.Rewind || a["rewind"]["username"] == "postgres" {
 		t.Errorf("%+v", a)
 	}
-	if p := c.Postgresql.Parameters; p["ssl_min_protocol_version"] != "TLSv1.3" || p["ssl"] != "on" || c.Postgresql.Listen != "10.0.0.1:5432" {
+	if p := c.Postgresql.Parameters; p["ssl_min_protocol_version"] != "TLSv1.3" || p["ssl"] != "on" || p["wal_retrieve_retry_interval"] != "1s" || c.Postgresql.Listen != "10.0.0.1:5432" {
 		t.Errorf("%+v", c.Postgresql)
 	}
 	for _, line := range c.Postgresql.PgHBA {

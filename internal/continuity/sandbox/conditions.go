@@ -26,7 +26,7 @@ func (r *runner) condition(ctx context.Context, c scenario.Condition) (bool, str
 	v := r.lab.seen.view()
 	switch c.Form {
 	case "node-state":
-		return r.nodeState(&v, c.Args["node"], c.Args["state"])
+		return r.nodeState(ctx, &v, c.Args["node"], c.Args["state"])
 	case "gateway":
 		return r.answers(ctx, r.lab.node(c.Args["node"]))
 	case "service-answers":
@@ -63,6 +63,9 @@ func (r *runner) condition(ctx context.Context, c scenario.Condition) (bool, str
 		return cmp.lost <= n, fmt.Sprintf("%d of %d are lost", cmp.lost, cmp.acknowledged)
 	case "audit":
 		n := r.lab.node(v.primary) // the others may have a history that was given up
+		if r.lab.kept() {          // there is one history, and any gateway reads it
+			n = r.lab.anyone(ctx)
+		}
 		if n == nil {
 			return false, "no node runs the database"
 		}
@@ -85,7 +88,10 @@ func orNobody(name string) string {
 	return name
 }
 
-func (r *runner) nodeState(v *view, name, want string) (bool, string) {
+func (r *runner) nodeState(ctx context.Context, v *view, name, want string) (bool, string) {
+	if want == "fenced" && r.lab.kept() {
+		return r.follows(ctx, name)
+	}
 	if want == "fenced" {
 		return fencedIn(r.lab.node(name))
 	}

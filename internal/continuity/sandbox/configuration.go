@@ -20,8 +20,11 @@ func (l *Lab) configuration(n *node) string {
 	if n.has("gateway") && l.shared() {
 		line("database: {fleet: true, lease: 5s}")
 	}
+	if l.kept() {
+		l.keptLines(n, line)
+	}
 	l.continuity(line)
-	if !n.has("gateway") {
+	if !n.has("gateway") || n.bare {
 		return b.String()
 	}
 	line("listen: {https: %q, http: \"off\"}", n.https())

@@ -92,6 +92,11 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 	}
 	for i, n := range f.Nodes {
 		made := newNode(l, i+1, n)
+		if slices.Contains(n.Roles, "patroni") {
+			if made.keeper, err = newKeeper(made.dir); err != nil {
+				return l, err
+			}
+		}
 		if err := errors.Join(os.MkdirAll(made.dir, 0o711), os.Chmod(made.dir, 0o711)); err != nil {
 			return l, err
 		}
@@ -99,6 +104,9 @@ func newLab(ctx context.Context, o Options, say func(string)) (l *Lab, err error
 	}
 	if err := l.services(f); err != nil {
 		return l, err
+	}
+	if l.kept() {
+		return l, l.beginKept(ctx, say)
 	}
 	for i, n := range l.nodes {
 		say(fmt.Sprintf("starting %s (%s)", n.name, n.rolesText()))
@@ -192,33 +200,43 @@ func (l *Lab) begin(ctx context.Context, i int, n *node) (err error) {
 		return err
 	}
 	if i > 0 {
-		var token string
-		err := poll(ctx, 60*time.Second, func() error {
-			out, err := l.nodes[0].run(ctx, "node", "invite", n.name, "--roles", n.rolesText())
-			if f := strings.Fields(out); err == nil && len(f) > 0 {
-				token = f[0]
-				return nil
-			}
-			return errors.Join(err, errors.New("no invitation"))
-		})
-		if err != nil {
-			return err
-		}
-		if err := poll(ctx, 60*time.Second, func() error {
-			_, err := n.run(ctx, "node", "join", token, "--config", n.config)
-			return err
-		}); err != nil {
+		if err := l.join(ctx, l.nodes[0], n); err != nil {
 			return err
 		}
 	}
 	if err := n.start(); err != nil {
 		return err
 	}
+	return l.await(ctx, n)
+}
+
+// join has a member invite a node, and that use the invitation.
+func (l *Lab) join(ctx context.Context, by, n *node) error {
+	var token string
+	err := poll(ctx, 60*time.Second, func() error {
+		out, err := by.run(ctx, "node", "invite", n.name, "--roles", n.rolesText())
+		if f := strings.Fields(out); err == nil && len(f) > 0 {
+			token = f[0]
+			return nil
+		}
+		return errors.Join(err, errors.New("no invitation"))
+	})
+	if err != nil {
+		return err
+	}
+	return poll(ctx, 60*time.Second, func() error {
+		_, err := n.run(ctx, "node", "join", token, "--config", n.config)
+		return err
+	})
+}
+
+// await waits until a node that was started answers.
+func (l *Lab) await(ctx context.Context, n *node) error {
 	return poll(ctx, 90*time.Second, func() error {
 		if !n.up() {
 			return problem.New(problem.Unavailable, "sandbox-node", fmt.Sprintf("The node %s of the sandbox ended: %s", n.name, lastWords(n.proc.log.String()))).WithMend("Run it with --keep and look at its directory.")
 		}
-		if !n.has("gateway") {
+		if !n.has("gateway") || n.bare {
 			var p picture
 			return n.call(ctx, "GET", "/fleet/picture", nil, &p)
 		}

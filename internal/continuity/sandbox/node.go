@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,12 +29,15 @@ type node struct {
 	dir    string
 	config string
 	proc   process
+	keeper *keeper // nil: without the role patroni
+	bare   bool    // its process is a member of the fleet and no gateway, for now
 	local  *http.Client
 }
 
 func newNode(l *Lab, i int, n scenario.Node) *node {
 	dir := filepath.Join(l.dir, n.Name)
-	out := &node{lab: l, i: i, name: n.Name, roles: n.Roles, dir: dir}
+	out := &node{lab: l, i: i, name: n.Name, dir: dir}
+	out.roles = slices.DeleteFunc(slices.Clone(n.Roles), func(r string) bool { return r == "patroni" }) // which is no role of Foundry
 	out.local = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", l.o.Socket(out.data()))
 	}}}
@@ -46,11 +50,17 @@ func (n *node) address() string      { return n.lab.net.address(n.i) }
 func (n *node) https() string        { return net.JoinHostPort(n.address(), "8443") }
 func (n *node) rolesText() string    { return strings.Join(n.roles, ",") }
 func (n *node) up() bool             { return n.proc.runs() }
-func (n *node) start() error         { return n.proc.start(n.command()) }
+
+// start starts the node's process, and Patroni beside it.
+func (n *node) start() error { return errors.Join(n.proc.start(n.command()), n.startKeeper()) }
 
 // command starts the node; `ip netns exec` becomes the program.
 func (n *node) command() *exec.Cmd {
-	cmd := n.lab.net.on(n.i, n.lab.o.Binary, "serve", "--config", n.config, "--role", n.rolesText(), "--json")
+	roles := n.rolesText()
+	if n.bare {
+		roles = strings.Join(n.withoutGateway(), ",")
+	}
+	cmd := n.lab.net.on(n.i, n.lab.o.Binary, "serve", "--config", n.config, "--role", roles, "--json")
 	cmd.Env = n.lab.environment()
 	return cmd
 }
@@ -58,7 +68,7 @@ func (n *node) command() *exec.Cmd {
 // each signals every process of the node, also those that outlived their
 // parent.
 func (n *node) each(sig syscall.Signal) {
-	for _, pid := range slices.Concat(n.lab.net.inSpace(n.i), besides(n.data())) {
+	for _, pid := range slices.Concat(n.lab.net.inSpace(n.i), besides(n.dir+string(filepath.Separator))) {
 		_ = syscall.Kill(pid, sig)
 	}
 	_ = n.proc.signal(sig)
@@ -68,6 +78,9 @@ func (n *node) each(sig syscall.Signal) {
 func (n *node) kill() {
 	n.each(syscall.SIGKILL)
 	n.proc.kill()
+	if n.keeper != nil {
+		n.keeper.proc.kill()
+	}
 	n.each(syscall.SIGKILL) // what was being started meanwhile
 }
 

@@ -33,7 +33,8 @@ func (l *Lab) plan() string {
 	line("functions:")
 	line("  - name: %s\n    title: The platform\n    kind: platform\n    mtd: 1h\n    rto: 5 min\n    rpo: 1 min\n    host: [%s]", planFunction, first.name)
 	if next != nil {
-		line("    fallbacks: [{node: %s, state: warm, data: backup, serves: any, automatic: true, takes: 1 min}]", next.name)
+		data := map[bool]string{true: "replica, lag: 1s", false: "backup"}[l.kept()]
+		line("    fallbacks: [{node: %s, state: warm, data: %s, serves: any, automatic: true, takes: 1 min}]", next.name, data)
 	}
 	if l.names != nil {
 		line("    hostnames: [%s]\n    dns_ttl: 5s", hostname)
@@ -41,7 +42,7 @@ func (l *Lab) plan() string {
 	line("    data: [everything]\n    size: 2 GB")
 	line("    probes:\n      - {name: page, kind: https, target: \"https://%s:8443/readyz\"}", first.name)
 	if next != nil {
-		line("      - {name: database, kind: tcp, target: \"%s:8493\"}", first.name)
+		line("      - {name: database, kind: tcp, target: \"%s:%s\"}", first.name, map[bool]string{true: "5432", false: "8493"}[l.kept()])
 	}
 	var gateways []string
 	for _, n := range l.gateways() {
@@ -50,7 +51,7 @@ func (l *Lab) plan() string {
 	// Each of them answers alone: who joins as one is given what that takes.
 	line("  - {name: answers, title: Answers to clients, kind: client, mtd: 1h, rto: 1 min, rpo: 1h, host: [%s], data: [everything], size: 1 MB}", strings.Join(gateways, ", "))
 	line("data:\n  - {name: everything, title: Everything}")
-	line("backups:\n  - {name: vault, data: [everything], functions: [%s], continuous: 5s, made_by: foundry, to: [{name: vault, country: FI}]}", planFunction)
+	line("backups:\n  - {name: vault, data: [everything], functions: [%s], continuous: 5s, made_by: %s, to: [{name: vault, country: FI}]}", planFunction, map[bool]string{true: "other", false: "foundry"}[l.kept()])
 	line("clients:\n  - {name: clients, functions: [%s], notify_within: 2h}", planFunction)
 	line("notices:\n  - {name: outage-to-clients, event: outage, to: clients, within: 2h, from: confirmation, update_every: 2h, by: [operator], channels: [{kind: mail}], states: [nature, remediation, contact]}")
 	by := ""
@@ -69,7 +70,9 @@ func (l *Lab) plan() string {
 	step := func(format string, args ...any) { line("      - {"+format+"}", args...) }
 	step("name: confirm, kind: confirm, takes: 15s")
 	step("name: fence, kind: fence, takes: 15s, node: %s", first.name)
-	step("name: restore, kind: restore, takes: 30s, node: %s", next.name)
+	if !l.kept() { // a standby has everything
+		step("name: restore, kind: restore, takes: 30s, node: %s", next.name)
+	}
 	step("name: start, kind: promote, takes: 10s, node: %s", next.name)
 	step("name: validate, kind: validate, takes: 10s")
 	if l.names != nil {
@@ -88,7 +91,7 @@ func quarantineOf(node string) string { return "quarantine-" + node }
 func (l *Lab) databases() (first, next *node) {
 	for _, n := range l.nodes {
 		switch {
-		case !n.has("database"):
+		case !n.has("database") && (n.keeper == nil || !n.has("gateway")):
 		case first == nil:
 			first = n
 		case next == nil:

@@ -42,6 +42,7 @@ type watch struct {
 	done chan struct{}
 
 	asked string // who told of incidents and recoveries last
+	led   led    // by Patroni
 
 	mu    sync.Mutex
 	now   view
@@ -100,6 +101,19 @@ func (w *watch) look(ctx context.Context) view {
 				mu.Unlock()
 			}
 		})
+		if w.lab.kept() && n.has("gateway") {
+			all.Go(func() {
+				s, err := n.cluster(ctx)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					return
+				}
+				if m, ok := s.Member(s.Leader); ok && m.Works() && m.Timeline >= v.epoch {
+					v.primary, v.epoch = s.Leader, m.Timeline
+				}
+			})
+		}
 		if !n.has("database") {
 			continue
 		}
@@ -128,6 +142,9 @@ func (w *watch) look(ctx context.Context) view {
 		})
 	}
 	all.Wait()
+	if w.lab.kept() {
+		v.primary = w.led.settle(v.primary, v.epoch)
+	}
 	w.records(ctx, &v)
 	v.at = time.Now()
 	return v

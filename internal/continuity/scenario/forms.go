@@ -94,8 +94,9 @@ var counted = map[string]bool{"lost": true, "writers": true}
 // Services that a fleet has, or that can be broken.
 var services = []string{"dns", "mail", "models", "inference"}
 
-// roles of a sandbox's nodes.
-var roles = []string{"gateway", "fleet", "witness", "database", "inference"}
+// roles of a sandbox's nodes. patroni is none of Foundry's own: Patroni runs
+// there, with a PostgreSQL, and the fleet's store is Patroni's.
+var roles = []string{"gateway", "fleet", "witness", "database", "patroni", "inference"}
 
 // states by the form that asks for one.
 var states = map[string][]string{

@@ -174,6 +174,29 @@ func (r *reader) fleet(l *line) {
 	if len(f.Nodes) == 0 {
 		r.bad(l.place, "scenario-fleet", "The fleet has no nodes.", "Write: node NAME gateway fleet database")
 	}
+	r.databases(f, l.place)
+}
+
+// databases checks who runs the fleet's database: Foundry, or Patroni.
+func (r *reader) databases(f *Fleet, at plan.Place) {
+	count := map[string]int{}
+	for _, n := range f.Nodes {
+		for _, role := range n.Roles {
+			count[role]++
+		}
+	}
+	const write = "Write: node one gateway fleet patroni, two gateway fleet patroni, and three fleet patroni."
+	switch {
+	case count["patroni"] > 0 && count["database"] > 0:
+		r.bad(at, "scenario-database", "The database is either kept by Foundry or by Patroni.", "Give nodes the role database, or patroni.")
+	case count["patroni"] == 0 && f.Database == "patroni":
+		r.bad(at, "scenario-database", "Patroni runs nowhere.", write)
+	case count["patroni"] > 0 && count["patroni"] < 3:
+		// In strict mode what is left of two acknowledges nothing.
+		r.bad(at, "scenario-database", "Where Patroni keeps the database, three nodes have it: of two, the loss of one ends all writes.", write)
+	case count["patroni"] > 0:
+		f.Database = "patroni"
+	}
 }
 
 func (r *reader) node(f *Fleet, l *line) {
@@ -193,6 +216,9 @@ func (r *reader) node(f *Fleet, l *line) {
 			continue
 		}
 		n.Roles = append(n.Roles, x.text)
+	}
+	if slices.Contains(n.Roles, "patroni") && !slices.Contains(n.Roles, "fleet") {
+		r.bad(l.place, "scenario-role", "In a sandbox Patroni runs beside a member of the fleet's store.", "Give the node the role fleet too.")
 	}
 	if slices.Contains(n.Roles, "witness") && len(n.Roles) > 1 {
 		r.bad(l.place, "scenario-role", "A witness is nothing else.", "Give it the role witness alone, or fleet in its place.")
