@@ -170,12 +170,14 @@ func taken(n *node) {
 	n.start()
 	before := n.term
 	ctx, cancel := context.WithCancel(n.t.Context())
-	left := make(chan error, 1)
+	left, heard := make(chan error, 1), make(chan struct{})
+	taken := sync.OnceFunc(func() { close(heard) })
 	go func() {
-		_, err := n.desk.Give(ctx, before, n.order("start", 1))
+		_, err := n.desk.GiveTold(ctx, before, n.order("start", 1), func(Answer) { taken() })
 		left <- err
 	}()
 	<-begun
+	<-heard  // that it was taken
 	cancel() // the leader dies
 	if err := <-left; !errors.Is(err, ErrUnending) {
 		n.t.Errorf("who stopped waiting for an order that was taken got %v", err)
