@@ -295,11 +295,14 @@ type compared struct {
 	newest                                    time.Time // of what is there, written before the event
 }
 
-func (w *writer) compare(there map[string]bool, event time.Time) (c compared) {
+// compare holds what was acknowledged until it was looked what is there against
+// that.
+func (w *writer) compare(there map[string]bool, event, looked time.Time) (c compared) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, a := range w.acks {
 		switch {
+		case !a.at.Before(looked): // it may have come after the look
 		case a.maybe && there[a.name]:
 			c.unclear, c.unclearThere = c.unclear+1, c.unclearThere+1
 		case a.maybe:
@@ -323,12 +326,13 @@ func (w *writer) count() int {
 	return len(w.acks)
 }
 
-// missing are writes that were acknowledged after a moment and are not there.
-func (w *writer) missing(there map[string]bool, after time.Time) (out []string) {
+// missing are writes that were acknowledged after a moment, before it was looked
+// what is there, and are not there.
+func (w *writer) missing(there map[string]bool, after, looked time.Time) (out []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, a := range w.acks {
-		if !a.maybe && a.at.After(after) && !there[a.name] {
+		if !a.maybe && a.at.After(after) && a.at.Before(looked) && !there[a.name] {
 			out = append(out, a.name)
 		}
 	}

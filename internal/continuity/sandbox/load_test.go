@@ -12,14 +12,20 @@ func at(s float64) time.Time { return zero.Add(time.Duration(s * float64(time.Se
 func TestWhatWasAcknowledgedIsHeldAgainstWhatIsThere(t *testing.T) {
 	w := &writer{acks: []ack{{"a", "one", at(0.5), at(1), false}, {"b", "one", at(1.5), at(2), false}, {"c", "one", at(2.5), at(3), true}, {"d", "one", at(3.5), at(4), true}, {"e", "two", at(8.5), at(9), false}}}
 	there := map[string]bool{"a": true, "d": true, "e": true}
-	c := w.compare(there, at(5))
+	c := w.compare(there, at(5), at(10))
 	if c != (compared{acknowledged: 3, lost: 1, unclear: 2, unclearThere: 1, newest: at(1)}) {
 		t.Errorf("%+v", c)
 	}
-	if got := w.missing(there, at(1.5)); len(got) != 1 || got[0] != "b" {
+	if got := w.missing(there, at(1.5), at(2)); len(got) != 0 {
+		t.Errorf("what came after the look is missing: %v", got)
+	}
+	if c := w.compare(there, at(5), at(2)); c != (compared{acknowledged: 1, newest: at(1)}) {
+		t.Errorf("what came after the look is compared: %+v", c)
+	}
+	if got := w.missing(there, at(1.5), at(10)); len(got) != 1 || got[0] != "b" {
 		t.Errorf("missing %v", got)
 	}
-	if got := w.missing(there, at(2.5)); len(got) != 0 {
+	if got := w.missing(there, at(2.5), at(10)); len(got) != 0 {
 		t.Errorf("what was never acknowledged is missing: %v", got)
 	}
 	if a, ok := w.firstAfter(at(2.5)); !ok || a.name != "e" {

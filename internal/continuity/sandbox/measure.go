@@ -169,11 +169,12 @@ func (r *runner) fact(about, says string, good bool, from ...exercise.Ref) {
 
 // compare holds what was acknowledged against what is there now.
 func (r *runner) compare(ctx context.Context) (compared, error) {
+	looked := time.Now()
 	there, err := r.there(ctx)
 	if err != nil {
 		return compared{}, err
 	}
-	return r.lab.writer.compare(there, r.event), nil
+	return r.lab.writer.compare(there, r.event, looked), nil
 }
 
 // writers is how many nodes accepted writes at once: 2, where somebody was told
@@ -187,11 +188,12 @@ func (r *runner) writers(ctx context.Context) (int, error) {
 	if !ok {
 		return 1, nil // nobody took over
 	}
+	looked := time.Now()
 	there, err := r.there(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if len(r.lab.writer.missing(there, took)) > 0 {
+	if len(r.lab.writer.missing(there, took, looked)) > 0 {
 		return 2, nil
 	}
 	return 1, nil
