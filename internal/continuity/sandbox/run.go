@@ -69,6 +69,9 @@ func Run(ctx context.Context, o Options) (*exercise.Record, error) {
 		return nil, err
 	}
 	err = r.run(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		err = errors.New("it was interrupted")
+	}
 	if err != nil {
 		r.rec.Outcome, r.rec.Words = exercise.Aborted, "It could not be carried to its end: "+err.Error()
 		r.act("aborted", "", err.Error(), nil)
